@@ -1,0 +1,68 @@
+"""Packaging of dpk_mm. `bash tools/install.sh` makes an environment with the pinned versions."""
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+
+
+def read_version() -> str:
+    text = (ROOT / 'dpk_mm' / 'version.py').read_text(encoding='utf-8')
+    return re.search(r"^__version__ = '([^']+)'$", text, re.MULTILINE).group(1)
+
+
+def read_requirements(name: str) -> list:
+    lines = (ROOT / 'requirements' / name).read_text(encoding='utf-8').splitlines()
+    return [line for line in lines if line and not line.startswith('#')]
+
+
+class BuildWithConfigs(build_py):
+    """Adds configs and tools to the wheel as `dpk_mm/.mim/`, as OpenMMLab packages do."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:  # the repository itself is at hand
+            return
+        for folder in ('configs', 'tools'):
+            target = Path(self.build_lib) / 'dpk_mm' / '.mim' / folder
+            shutil.rmtree(target, ignore_errors=True)
+            if (ROOT / folder).is_dir():
+                shutil.copytree(
+                    ROOT / folder, target, ignore=shutil.ignore_patterns('__pycache__', '*.pyc')
+                )
+
+
+readme = ROOT / 'README.md'
+setup(
+    name='dpk_mm',
+    version=read_version(),
+    description='Dynamic Prior Knowledge distillation (DPK, with FGD) for OpenMMLab models',
+    long_description=readme.read_text(encoding='utf-8') if readme.is_file() else '',
+    long_description_content_type='text/markdown',
+    author='the dpk_mm authors',
+    license='Apache-2.0',
+    packages=find_packages(include=['dpk_mm', 'dpk_mm.*']),
+    python_requires='>=3.10',
+    # Neither mmcv nor mmcv-lite: they unpack over the same folder, so asking for one of them here
+    # would overwrite a compiled mmcv. `requirements/mmcv.txt` is for those who have none.
+    install_requires=[
+        'torch>=2.1',
+        'torchvision>=0.16',
+        'mmengine>=0.10.4,<0.11',
+        'mmdet>=3.3,<3.4',
+        'mmpretrain>=1.2,<1.3',
+        'mmrazor>=1.0,<1.1',
+        'joblib',
+        'matplotlib',
+        'numpy>=1.24',
+        'pycocotools',
+        'rich',
+        'setuptools<82',  # mmengine needs its pkg_resources for `package::config` paths
+    ],
+    extras_require={'dev': read_requirements('dev.txt')},
+    cmdclass={'build_py': BuildWithConfigs},
+)
