@@ -1,0 +1,39 @@
+"""FGD's parameter-free attention maps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def spatial_attention(feature: Tensor, temperature: float) -> Tensor:
+    """Where a feature map is strong: ``H * W * softmax(mean_c |F| / T)``.
+
+    Args:
+        feature (Tensor): ``[N, C, H, W]``.
+        temperature (float): T > 0; smaller is sharper.
+
+    Returns:
+        Tensor: ``[N, H, W]`` float32, mean 1 over each image.
+
+    Source: FGD, A^S in Eq. 8 (DPK's text calls it learnable; it has no parameter).
+    """
+    n, _, h, w = feature.shape
+    strength = feature.abs().mean(1, dtype=torch.float32).flatten(1)
+    return (h * w * (strength / temperature).softmax(1)).view(n, h, w)
+
+
+def channel_attention(feature: Tensor, temperature: float) -> Tensor:
+    """Which channels of a feature map are strong: ``C * softmax(mean_hw |F| / T)``.
+
+    Args:
+        feature (Tensor): ``[N, C, H, W]``.
+        temperature (float): T > 0; smaller is sharper.
+
+    Returns:
+        Tensor: ``[N, C]`` float32, mean 1 over each image.
+
+    Source: FGD, A^C in Eq. 8.
+    """
+    strength = feature.abs().mean((2, 3), dtype=torch.float32)
+    return feature.shape[1] * (strength / temperature).softmax(1)

@@ -1,0 +1,126 @@
+"""Which tokens the teacher gives.
+
+A :class:`TokenMask` names, for every sample of a batch, the tokens that stay the student's and
+those that come from the teacher. All samples have the same count of each, so that everything behind
+it stays dense.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class TokenMask(NamedTuple):
+    """Two complementary sets of token indices.
+
+    Attributes:
+        student (Tensor): ``[N, L - M]`` int64, indices of the tokens that the student keeps,
+            ascending.
+        teacher (Tensor): ``[N, M]`` int64, indices of the student's masked tokens, which the
+            teacher fills, ascending.
+    """
+
+    student: Tensor
+    teacher: Tensor
+
+    @property
+    def num_tokens(self) -> int:
+        """L, the tokens of one sample."""
+        return self.student.shape[1] + self.teacher.shape[1]
+
+    def as_bool(self) -> Tensor:
+        """``[N, L]`` bool, True where the student is masked and the teacher's token stands."""
+        mask = torch.zeros(
+            self.student.shape[0], self.num_tokens, dtype=torch.bool, device=self.student.device
+        )
+        return mask.scatter_(1, self.teacher, True)
+
+
+def num_masked_tokens(num_tokens: int, mask_ratio: float) -> int:
+    """How many of ``num_tokens`` tokens a ratio masks: the nearest integer.
+
+    The authors' code truncates (``int(N * pi)``), which asks the teacher for half a token too
+    little on average.
+
+    Raises:
+        ValueError: If the ratio is outside [0, 1] or not a number.
+    """
+    if not 0.0 <= mask_ratio <= 1.0:
+        raise ValueError(f'mask_ratio must be in [0, 1], but is {mask_ratio}.')
+    return min(num_tokens, int(num_tokens * mask_ratio + 0.5))
+
+
+def mask_by_scores(scores: Tensor, num_masked: int) -> TokenMask:
+    """Gives the teacher the ``num_masked`` tokens with the highest score in every sample.
+
+    Args:
+        scores (Tensor): ``[N, L]``; equal scores are decided by the sort.
+        num_masked (int): M in [0, L].
+
+    Returns:
+        TokenMask: ``student`` of ``[N, L - M]``, ``teacher`` of ``[N, M]``.
+    """
+    order = scores.argsort(dim=1, descending=True)
+    # Ascending indices: the encoders attend over sets, but gathers run along memory.
+    teacher = order[:, :num_masked].sort(dim=1).values
+    student = order[:, num_masked:].sort(dim=1).values
+    return TokenMask(student, teacher)
+
+
+def random_mask(
+    batch_size: int,
+    num_tokens: int,
+    mask_ratio: float,
+    device: torch.device | str | None = None,
+    generator: torch.Generator | None = None,
+) -> TokenMask:
+    """Masks a uniformly random subset of each sample's tokens, drawn anew for every sample.
+
+    Args:
+        batch_size (int): N.
+        num_tokens (int): L.
+        mask_ratio (float): pi in [0, 1], share of the student's tokens that are masked.
+        device: Where the indices are made.
+        generator: Source of randomness; torch's default one if None.
+
+    Returns:
+        TokenMask: With ``num_masked_tokens(L, pi)`` teacher tokens in every sample.
+
+    Raises:
+        ValueError: If the ratio is outside [0, 1].
+
+    Source: Section 2.2 ("randomly mask a subset of feature patches of the student under a uniform
+    distribution with the ratio pi, and also generate the complementary feature patches from the
+    teachers").
+    """
+    num_masked = num_masked_tokens(num_tokens, mask_ratio)
+    noise = torch.rand(batch_size, num_tokens, device=device, generator=generator)
+    return mask_by_scores(noise, num_masked)
+
+
+def take_tokens(tokens: Tensor, index: Tensor) -> Tensor:
+    """``[N, L, D]`` and ``[N, M]`` indices -> ``[N, M, D]``."""
+    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def stitch_tokens(student: Tensor, teacher: Tensor, mask: TokenMask) -> Tensor:
+    """Puts both streams back to their places: the hybrid tokens.
+
+    Args:
+        student (Tensor): ``[N, L - M, D]``, in the order of ``mask.student``.
+        teacher (Tensor): ``[N, M, D]``, in the order of ``mask.teacher``.
+        mask (TokenMask): Where they belong.
+
+    Returns:
+        Tensor: ``[N, L, D]``.
+
+    Source: Section 2.2 (the stitching before the decoder).
+    """
+    place = torch.cat([mask.student, mask.teacher], dim=1)
+    tokens = torch.cat([student, teacher], dim=1)
+    return torch.zeros_like(tokens).scatter(
+        1, place.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]), tokens
+    )
