@@ -1,0 +1,1 @@
+"""What the tools under `tools/analysis/` compute and draw."""

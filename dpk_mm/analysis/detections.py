@@ -1,0 +1,269 @@
+"""A picture grid of detections: ground truth and several models side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from mmengine.config import Config
+from pycocotools.coco import COCO
+
+from ..compat.checkpoint import load_checkpoint_file
+from ..engine.errors import UsageError
+from ..engine.student import load_student, student_config, student_state_dict
+from .training_curves import COLOURS
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The objects of one image.
+
+    Attributes:
+        boxes: `[n, 4]`, x1, y1, x2, y2 in pixels of the image.
+        labels: `[n]`, class indices.
+        scores: `[n]` in [0, 1], or None for ground truth.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray | None = None
+
+
+def load_detector(
+    config: str | os.PathLike[str], checkpoint: str | os.PathLike[str], device: str = 'cpu'
+) -> Any:
+    """Builds a detector from its config and checkpoint, ready for `mmdet.apis.inference_detector`.
+
+    Of a distillation config only the student is built, so the teacher's weights are not needed.
+
+    Args:
+        config: Of a plain mmdet training, or of a distillation with the student as
+            `model.architecture`.
+        checkpoint: What such a training wrote, or a student alone.
+        device: Torch device.
+
+    Returns:
+        The detector in eval mode, with `cfg` and `dataset_meta` set.
+
+    Raises:
+        UsageError: If the checkpoint's weights do not fit the model.
+    """
+    model = build_student(config)
+    weights = student_state_dict(load_checkpoint_file(checkpoint, map_location='cpu'))
+    load_student(model, weights, os.fspath(checkpoint))
+    return model.to(device).eval()
+
+
+def build_student(config: str | os.PathLike[str]) -> Any:
+    """Builds the detector of a config without weights; of a distillation config, the student.
+
+    Args:
+        config: See `load_detector`.
+
+    Returns:
+        The detector with `cfg` and `dataset_meta` set.
+    """
+    from mmdet.registry import MODELS
+    from mmengine.registry import init_default_scope
+
+    cfg = student_config(Config.fromfile(os.fspath(config)))
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    model = MODELS.build(cfg.model)
+    model.cfg = cfg
+    model.dataset_meta = cfg.test_dataloader.dataset.get('metainfo', {})
+    return model
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Returns the number of parameters, trainable or not; buffers are not counted."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def predict(model: Any, image_paths: Sequence[str | os.PathLike[str]]) -> list[Boxes]:
+    """Runs a detector of `load_detector` on images.
+
+    Args:
+        model: The detector.
+        image_paths: Image files.
+
+    Returns:
+        All its boxes, image by image, whatever their score.
+    """
+    from mmdet.apis import inference_detector
+
+    out = []
+    for path in image_paths:
+        instances = inference_detector(model, os.fspath(path)).pred_instances.cpu()
+        out.append(
+            Boxes(instances.bboxes.numpy(), instances.labels.numpy(), instances.scores.numpy())
+        )
+    return out
+
+
+def load_ground_truth(
+    ann_file: str | os.PathLike[str], num_images: int
+) -> tuple[list[str], list[Boxes], tuple[str, ...]]:
+    """Reads images spread evenly over a COCO annotation file.
+
+    Args:
+        ann_file: COCO JSON with boxes.
+        num_images: How many; all if there are fewer.
+
+    Returns:
+        File names as the file has them, the boxes of each image, and the class names. Class
+        indices count the categories in the order of their ids.
+
+    Raises:
+        UsageError: If `num_images` is below 1 or the file has no image.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of its progress
+        coco = COCO(os.fspath(ann_file))
+    ids = sorted(coco.imgs)
+    if num_images < 1 or not ids:
+        raise UsageError(f'{ann_file} has {len(ids)} images, asked for were {num_images}.')
+    picked = [ids[i] for i in np.linspace(0, len(ids) - 1, min(num_images, len(ids))).astype(int)]
+    categories = sorted(coco.cats)
+    boxes = []
+    for image_id in picked:
+        objects = coco.imgToAnns[image_id]
+        xywh = np.array([obj['bbox'] for obj in objects], np.float64).reshape(-1, 4)
+        labels = np.array([categories.index(obj['category_id']) for obj in objects], int)
+        boxes.append(Boxes(np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]), labels))
+    names = [coco.imgs[image_id]['file_name'] for image_id in picked]
+    return names, boxes, tuple(coco.cats[c]['name'] for c in categories)
+
+
+def draw_grid(
+    images: Sequence[np.ndarray],
+    columns: Mapping[str, Sequence[Boxes]],
+    class_names: Sequence[str],
+    path: str | os.PathLike[str],
+    score_threshold: float = 0.3,
+) -> None:
+    """Draws one row per image and one column per source of boxes.
+
+    Args:
+        images: RGB uint8 `[H, W, 3]`.
+        columns: Heading -> boxes of each image, in the order of `images`.
+        class_names: Names of the class indices.
+        path: Image to write; the suffix chooses the format.
+        score_threshold: Boxes below it are left out; ground truth has no score and stays.
+
+    Raises:
+        ValueError: If a column has another number of images than `images`.
+    """
+    for heading, boxes in columns.items():
+        if len(boxes) != len(images):
+            raise ValueError(
+                f"Column '{heading}' has boxes of {len(boxes)} images, but {len(images)} are given."
+            )
+    height, width = images[0].shape[:2]
+    cell = 2.7
+    figure = Figure(
+        figsize=(cell * len(columns), cell * len(images) * height / width + 1.0),
+        layout='constrained',
+    )
+    axes = figure.subplots(len(images), len(columns), squeeze=False)
+    for row, image in enumerate(images):
+        for axis, (heading, boxes) in zip(axes[row], columns.items(), strict=True):
+            axis.imshow(image, interpolation='nearest')
+            axis.set(xticks=[], yticks=[])
+            if row == 0:
+                axis.set_title(heading)
+            _draw_boxes(axis, boxes[row], score_threshold, image.shape[0])
+    handles = [
+        Line2D([], [], color=COLOURS[i % len(COLOURS)], linewidth=3, label=name)
+        for i, name in enumerate(class_names)
+    ]
+    figure.legend(
+        handles=handles,
+        title=f'detections: score of {score_threshold:g} and above',
+        loc='outside lower center',
+        # About three names fit below two columns of pictures.
+        ncols=max(2, min(len(handles), 2 * len(columns) - 1)),
+        frameon=False,
+    )
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_boxes(axis: Any, boxes: Boxes, score_threshold: float, image_height: int) -> None:
+    for i, (x1, y1, x2, y2) in enumerate(boxes.boxes):
+        score = None if boxes.scores is None else float(boxes.scores[i])
+        if score is not None and score < score_threshold:
+            continue
+        colour = COLOURS[int(boxes.labels[i]) % len(COLOURS)]
+        # A white rim keeps the box visible on any background. Pixel centres are whole numbers in
+        # matplotlib, pixel edges in COCO.
+        for edge, linewidth in (('white', 3.2), (colour, 1.8)):
+            axis.add_patch(
+                Rectangle(
+                    (x1 - 0.5, y1 - 0.5),
+                    x2 - x1,
+                    y2 - y1,
+                    fill=False,
+                    edgecolor=edge,
+                    linewidth=linewidth,
+                )
+            )
+        if score is not None:
+            inside = y1 < 0.08 * image_height
+            axis.text(
+                x1 + 0.5,
+                y1 + (1 if inside else -1),
+                f'{score:.2f}',
+                color='white',
+                fontsize=6,
+                verticalalignment='top' if inside else 'bottom',
+                bbox={'facecolor': colour, 'edgecolor': 'none', 'pad': 0.8},
+                clip_on=True,
+            )
+
+
+def show_detections(
+    models: Mapping[str, tuple[str | os.PathLike[str], str | os.PathLike[str]]],
+    ann_file: str | os.PathLike[str],
+    image_dir: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    num_images: int = 4,
+    score_threshold: float = 0.3,
+    device: str = 'cpu',
+) -> None:
+    """Draws ground truth and the boxes of trained models on a few images of a COCO set.
+
+    Args:
+        models: Heading -> config and checkpoint, see `load_detector`.
+        ann_file: COCO JSON.
+        image_dir: Folder its file names are relative to.
+        path: Image to write.
+        num_images: Number of rows.
+        score_threshold: See `draw_grid`.
+        device: Torch device the models run on.
+
+    Raises:
+        FileNotFoundError: If an image is missing.
+    """
+    import cv2
+
+    names, truth, class_names = load_ground_truth(ann_file, num_images)
+    files = [Path(image_dir) / name for name in names]
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(
+                f'{file}, named in {ann_file}, does not exist: check the image folder.'
+            )
+    columns: dict[str, Sequence[Boxes]] = {'ground truth': truth}
+    for heading, (config, checkpoint) in models.items():
+        columns[heading] = predict(load_detector(config, checkpoint, device), files)
+    images = [cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB) for file in files]
+    draw_grid(images, columns, class_names, path, score_threshold)

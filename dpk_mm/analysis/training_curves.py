@@ -1,0 +1,283 @@
+"""Curves of a training: mask ratio and similarity per level, and losses of several runs.
+
+Reads what mmengine's `LocalVisBackend` writes: `<work dir>/<timestamp>/vis_data/scalars.json`, one
+JSON object per line. Draws with matplotlib's `Figure` alone, so no backend is chosen or changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+
+from ..engine.errors import UsageError
+
+#: Okabe and Ito's colours, told apart with every common colour-vision deficiency.
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+_DASHES = ('-', '--', '-.', ':', (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+
+MASK_RATIO_PREFIX = 'mask_ratio/'
+SIMILARITY_PREFIX = 'similarity/'
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """The logged numbers of one training.
+
+    Attributes:
+        train: Records of training iterations, ordered by `iter`.
+        val: Records of validations, ordered by `step`.
+    """
+
+    train: list[dict[str, Any]]
+    val: list[dict[str, Any]]
+
+    def names(self) -> list[str]:
+        """Returns the names logged in training, sorted."""
+        return sorted({key for record in self.train for key in record})
+
+    def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns iterations and values `[n]`, float64, of one name; empty if never logged."""
+        pairs = [(record['iter'], record[key]) for record in self.train if key in record]
+        array = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+        return array[:, 0], array[:, 1]
+
+
+def load_scalars(path: str | os.PathLike[str]) -> Scalars:
+    """Reads the scalars of a training.
+
+    Args:
+        path: A `scalars.json`, or a work dir. mmengine starts a new folder each time a training is
+            resumed; those of a work dir are joined, the later replacing what it repeats.
+
+    Returns:
+        The records, in order.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or none in the folder.
+        UsageError: If a line that is not the last of its file is no JSON object.
+    """
+    path = Path(path)
+    files = sorted(path.glob('*/vis_data/scalars.json')) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        wanted = path / '<timestamp>/vis_data/scalars.json' if path.is_dir() else path
+        raise FileNotFoundError(
+            f'{wanted} does not exist: give the work dir of a training, or a scalars.json.'
+        )
+    train: list[dict[str, Any]] = []
+    val: list[dict[str, Any]] = []
+    for file in files:
+        records = _read_lines(file)
+        # Only records of training iterations hold 'iter'; those of a validation hold its 'step'.
+        train = _continue(train, [r for r in records if 'iter' in r], 'iter')
+        val = _continue(val, [r for r in records if 'iter' not in r and 'step' in r], 'step')
+    return Scalars(train, val)
+
+
+def _read_lines(file: Path) -> list[dict[str, Any]]:
+    lines = file.read_text(encoding='utf-8').splitlines()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            # The last line of a training that runs or was killed may be half written.
+            if number < len(lines):
+                raise UsageError(
+                    f'{file}, line {number} is not a JSON object: expected a scalars.json as '
+                    "mmengine's LocalVisBackend writes it."
+                ) from None
+    return records
+
+
+def _continue(
+    earlier: list[dict[str, Any]], later: list[dict[str, Any]], key: str
+) -> list[dict[str, Any]]:
+    if not later:
+        return earlier
+    return [record for record in earlier if record[key] < later[0][key]] + later
+
+
+def smooth(values: np.ndarray, weight: float) -> np.ndarray:
+    """Exponential moving average without the pull towards a starting value.
+
+    Value t is `sum_i weight^(t-i) x_i / sum_i weight^(t-i)` over all i <= t.
+
+    Args:
+        values: `[n]`.
+        weight: In [0, 1); 0 returns the values themselves.
+
+    Returns:
+        `[n]`, float64.
+
+    Raises:
+        UsageError: If `weight` is outside [0, 1).
+    """
+    if not 0 <= weight < 1:
+        raise UsageError(f'The smoothing weight must be in [0, 1), got {weight}.')
+    out = np.empty(len(values), np.float64)
+    total = norm = 0.0
+    for i, value in enumerate(values):
+        total = weight * total + float(value)
+        norm = weight * norm + 1.0
+        out[i] = total / norm
+    return out
+
+
+def split_loss(scalars: Scalars) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Separates the training loss into the task's own and the distillation's.
+
+    mmrazor prefixes the student's own losses with `student.`; what the total holds beyond them is
+    distillation. In a plain training the whole loss is the task's.
+
+    Args:
+        scalars: Of one training.
+
+    Returns:
+        Iterations, task loss and distillation loss, `[n]` each. The last is all zero for a plain
+        training.
+
+    Raises:
+        UsageError: If no loss was logged.
+    """
+    steps, total = scalars.series('loss')
+    if not len(steps):
+        raise UsageError("No record holds 'loss': give the scalars of a training.")
+    own = [key for key in scalars.names() if key.startswith('student.') and 'loss' in key]
+    if not own:
+        return steps, total, np.zeros_like(total)
+    task = np.array([sum(r.get(key, 0.0) for key in own) for r in scalars.train if 'loss' in r])
+    return steps, task, total - task
+
+
+def plot_mask_ratio(
+    scalars: Scalars, path: str | os.PathLike[str], smoothing: float = 0.6, title: str = ''
+) -> None:
+    """Draws mask ratio and similarity (CKA) of each distilled level over the iterations.
+
+    Args:
+        scalars: Of a training with one of our mask-ratio hooks.
+        path: Image to write; the suffix chooses the format.
+        smoothing: Weight of the moving average, in [0, 1), see `smooth`.
+        title: Put above the figure.
+
+    Raises:
+        UsageError: If no mask ratio was logged.
+    """
+    levels = [
+        key.removeprefix(MASK_RATIO_PREFIX)
+        for key in scalars.names()
+        if key.startswith(MASK_RATIO_PREFIX)
+    ]
+    if not levels:
+        raise UsageError(
+            f"No record holds '{MASK_RATIO_PREFIX}<level>': the run was not trained with "
+            'CKAMaskRatioHook or one of its kin.'
+        )
+    figure = Figure(figsize=(8.5, 6.0), layout='constrained')
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    for index, level in enumerate(levels):
+        _draw(upper, *scalars.series(MASK_RATIO_PREFIX + level), level, index, smoothing)
+        _draw(lower, *scalars.series(SIMILARITY_PREFIX + level), level, index, smoothing)
+    upper.set(ylabel='mask ratio (fraction of tokens)', ylim=(0, 1))
+    lower.set(ylabel='similarity of the features (CKA)', xlabel='training iteration')
+    lower.set_ylim(min(0.0, lower.get_ylim()[0]), 1.0)
+    _legend(upper, 'level')
+    _finish(figure, [upper, lower], path, smoothing, title)
+
+
+def plot_losses(
+    runs: Mapping[str, Scalars],
+    path: str | os.PathLike[str],
+    smoothing: float = 0.6,
+    title: str = '',
+) -> None:
+    """Draws the training losses of several runs in one figure.
+
+    The upper panel holds the task's own loss, comparable between runs; the lower one, present if
+    any run distils, the distillation loss on a logarithmic scale.
+
+    Args:
+        runs: Name in the legend -> scalars.
+        path: Image to write; the suffix chooses the format.
+        smoothing: Weight of the moving average, in [0, 1), see `smooth`.
+        title: Put above the figure.
+
+    Raises:
+        UsageError: If there is no run, or one logged no loss.
+    """
+    if not runs:
+        raise UsageError('No run to draw: give at least one.')
+    losses = {name: split_loss(scalars) for name, scalars in runs.items()}
+    distilled = any(np.any(distil != 0) for _, _, distil in losses.values())
+    figure = Figure(figsize=(8.5, 6.5 if distilled else 4.0), layout='constrained')
+    axes = figure.subplots(2 if distilled else 1, 1, sharex=True, squeeze=False)[:, 0]
+    for index, (name, (steps, task, distil)) in enumerate(losses.items()):
+        _draw(axes[0], steps, task, name, index, smoothing)
+        if np.any(distil != 0):
+            _draw(axes[1], steps, distil, name, index, smoothing)
+    axes[0].set_ylabel('detection loss (sum, no unit)')
+    # The first iterations tower above all that follows.
+    axes[0].set_ylim(0, _upper_limit([task for _, task, _ in losses.values()]))
+    _legend(axes[0], 'run')
+    if distilled:
+        axes[1].set(ylabel='distillation loss (sum, no unit)', yscale='log')
+        # A range within one decade would else be labelled '4 x 10^0'.
+        for formatter in (axes[1].yaxis.set_major_formatter, axes[1].yaxis.set_minor_formatter):
+            formatter(StrMethodFormatter('{x:g}'))
+    axes[-1].set_xlabel('training iteration')
+    _finish(figure, list(axes), path, smoothing, title)
+
+
+def _upper_limit(curves: Sequence[np.ndarray]) -> float:
+    values = np.concatenate(curves)
+    values = values[np.isfinite(values)]
+    return 1.15 * float(np.percentile(values, 98)) if len(values) else 1.0
+
+
+def _draw(
+    axis: Any, steps: np.ndarray, values: np.ndarray, label: str, index: int, smoothing: float
+) -> None:
+    colour = COLOURS[index % len(COLOURS)]
+    if smoothing:
+        axis.plot(steps, values, '.', color=colour, alpha=0.25, markersize=4)
+    axis.plot(
+        steps,
+        smooth(values, smoothing),
+        color=colour,
+        linestyle=_DASHES[index % len(_DASHES)],
+        linewidth=1.8,
+        label=label,
+    )
+
+
+def _legend(axis: Any, title: str) -> None:
+    # Beside the panel: curves fill all of it.
+    axis.legend(title=title, loc='upper left', bbox_to_anchor=(1.0, 1.0), frameon=False)
+
+
+def _finish(
+    figure: Figure,
+    axes: Sequence[Any],
+    path: str | os.PathLike[str],
+    smoothing: float,
+    title: str,
+) -> None:
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.spines[['top', 'right']].set_visible(False)
+    if title:
+        figure.suptitle(title)
+    note = 'Values as logged.'
+    if smoothing:
+        note = f'Dots: as logged. Lines: exponential moving average of them, weight {smoothing:g}.'
+    figure.supxlabel(note, fontsize='small', color='0.35')
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,28 @@
+"""Errors that a user can mend, told in one sentence instead of a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dpk_mm.compat.checkpoint import CheckpointError
+
+
+class UsageError(ValueError):
+    """A config, an option or a file is not what it has to be; the message says what mends it."""
+
+
+@contextmanager
+def readable_errors(program: str) -> Iterator[None]:
+    """Ends the program with one sentence on stderr and exit status 1 for errors of the input.
+
+    Everything else keeps its traceback, since it is a defect and not a mistake of the user.
+
+    Args:
+        program: The name that stands before the sentence, such as `'train.py'`.
+    """
+    try:
+        yield
+    except (UsageError, CheckpointError, OSError) as error:
+        sys.exit(f'{program}: {error}')

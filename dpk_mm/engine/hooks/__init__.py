@@ -1,0 +1,19 @@
+"""Hooks of the training loop."""
+
+from .mask_ratio_hook import (
+    CKAMaskRatioHook,
+    CosineMaskRatioHook,
+    ExponentialMaskRatioHook,
+    FixedMaskRatioHook,
+    LinearMaskRatioHook,
+)
+from .student_checkpoint_hook import StudentCheckpointHook
+
+__all__ = [
+    'CKAMaskRatioHook',
+    'CosineMaskRatioHook',
+    'ExponentialMaskRatioHook',
+    'FixedMaskRatioHook',
+    'LinearMaskRatioHook',
+    'StudentCheckpointHook',
+]

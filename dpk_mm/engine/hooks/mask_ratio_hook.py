@@ -1,0 +1,121 @@
+"""Hooks that own the mask ratio: they bind a policy to the losses, log it, save and restore it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmrazor.registry import HOOKS
+
+from ...modules import (
+    CKAMaskRatio,
+    CosineMaskRatio,
+    ExponentialMaskRatio,
+    FixedMaskRatio,
+    LinearMaskRatio,
+    MaskRatioPolicy,
+)
+
+_KEY = 'mask_ratio'
+
+
+class MaskRatioHook(Hook):
+    """Base of the mask-ratio hooks.
+
+    Before training the policy is bound to every ``DPKLoss`` of the model; each epoch is told to it; after each iteration
+    the ratio and, where there is one, the similarity of every stage go to the message hub as
+    ``train/mask_ratio/<stage>`` and ``train/similarity/<stage>``, so that they are on the console and in every
+    visualizer backend. Its state is saved with each checkpoint and restored at resume.
+
+    Args:
+        **policy: Arguments of the policy; see the class that each hook names.
+
+    Raises:
+        ValueError: Here for bad arguments; before training if the model has no ``DPKLoss``.
+    """
+
+    priority = 'NORMAL'
+    policy_class: ClassVar[type[MaskRatioPolicy]]
+
+    def __init__(self, **policy: Any) -> None:
+        try:
+            self.policy = self.policy_class(**policy)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f'{type(self).__name__}: {error}') from error
+
+    def before_run(self, runner) -> None:
+        """Binds the policy; before any checkpoint is loaded, so that resuming finds it."""
+        from ...models.losses import DPKLoss
+
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        losses = [module for module in model.modules() if isinstance(module, DPKLoss)]
+        if not losses:
+            raise ValueError(
+                f'{type(self).__name__}: the model has no DPKLoss whose mask ratio could be set; remove the hook from '
+                'custom_hooks, or add a DPKLoss to distiller.distill_losses.'
+            )
+        for loss in losses:
+            loss.mask_ratio = self.policy
+
+    def before_train_epoch(self, runner) -> None:
+        """Advances schedules."""
+        self.policy.set_epoch(runner.epoch)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Logs ratio and similarity of every stage."""
+        for stage, ratio in self.policy.ratios.items():
+            runner.message_hub.update_scalar(f'train/mask_ratio/{stage}', ratio)
+        for stage, similarity in self.policy.similarities.items():
+            runner.message_hub.update_scalar(f'train/similarity/{stage}', similarity)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Adds the policy's state."""
+        checkpoint[_KEY] = self.policy.state_dict()
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Restores the policy's state at resume (not from ``load_from``)."""
+        state = checkpoint.get(_KEY)
+        if not runner._resume or state is None:
+            return
+        if state['type'] != type(self.policy).__name__:
+            runner.logger.warning(
+                f'{type(self).__name__}: the checkpoint was made with {state["type"]}; its mask-ratio state is ignored.'
+            )
+            return
+        self.policy.load_state_dict(state)
+
+
+@HOOKS.register_module()
+class CKAMaskRatioHook(MaskRatioHook):
+    """``pi = 1 - CKA`` of the mini-batch (Eq. 5-7); arguments of :class:`dpk_mm.modules.CKAMaskRatio`."""
+
+    policy_class = CKAMaskRatio
+
+
+@HOOKS.register_module()
+class CosineMaskRatioHook(MaskRatioHook):
+    """``pi = 1 - cosine``; arguments of :class:`dpk_mm.modules.CosineMaskRatio`."""
+
+    policy_class = CosineMaskRatio
+
+
+@HOOKS.register_module()
+class LinearMaskRatioHook(MaskRatioHook):
+    """Linear decay over epochs; arguments of :class:`dpk_mm.modules.LinearMaskRatio`."""
+
+    policy_class = LinearMaskRatio
+
+
+@HOOKS.register_module()
+class ExponentialMaskRatioHook(MaskRatioHook):
+    """Exponential decay over epochs; arguments of :class:`dpk_mm.modules.ExponentialMaskRatio`."""
+
+    policy_class = ExponentialMaskRatio
+
+
+@HOOKS.register_module()
+class FixedMaskRatioHook(MaskRatioHook):
+    """One ratio for the whole training; arguments of :class:`dpk_mm.modules.FixedMaskRatio`."""
+
+    policy_class = FixedMaskRatio

@@ -1,0 +1,8 @@
+"""What registers in mmrazor's MODELS."""
+
+from .algorithms import DPKDistill
+from .backbones import *  # noqa: F403
+from .distillers import DPKDistiller
+from .losses import DPKLoss, FGDLoss
+
+__all__ = ['DPKDistill', 'DPKDistiller', 'DPKLoss', 'FGDLoss']

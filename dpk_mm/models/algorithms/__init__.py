@@ -1,0 +1,5 @@
+"""Algorithms."""
+
+from .dpk_distill import DPKDistill
+
+__all__ = ['DPKDistill']

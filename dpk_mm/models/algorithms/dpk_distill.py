@@ -1,0 +1,173 @@
+"""The algorithm: a student that learns from a teacher which leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.structures import BaseDataElement
+from mmrazor.models.algorithms import SingleTeacherDistill
+from mmrazor.models.utils import add_prefix
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+from .teacher_checkpoint import inherit_weights, load_teacher
+from .teacher_input import TeacherInput
+
+TEACHER_FORWARDS = ('auto', 'features', 'logits')
+
+
+@MODELS.register_module()
+class DPKDistill(SingleTeacherDistill):
+    """Distils a teacher into ``architecture``, the student.
+
+    What differs from mmrazor's ``SingleTeacherDistill``:
+
+    - The teacher is no submodule: it is in no state dict, no optimizer and no checkpoint, and DistributedDataParallel does
+      not see it. It follows the model to its device.
+    - It is in eval mode whatever happens, dropout and drop-path included, and sees its own normalisation.
+    - Its checkpoint is loaded strictly, and not before ``init_weights()``, which the runner calls when training starts:
+      testing and exporting need no teacher file.
+    - Of a detector only ``extract_feat`` is run, of a classifier the logits; no teacher loss is computed.
+    - Building the teacher and the distiller uses no random number of the student: from one seed it starts
+      with the weights that it would have alone.
+
+    Args:
+        architecture (dict | BaseModel): The student.
+        teacher (dict | BaseModel): The teacher.
+        distiller (dict): A ``DPKDistiller`` or another mmrazor distiller.
+        teacher_ckpt (str, optional): File, URL or model-zoo scheme. None trains with an untrained teacher, and says so.
+        teacher_command (str, optional): The command that makes ``teacher_ckpt``; shown where the file is missing.
+        inherit (Sequence[str], optional): Parts of the student that start from the teacher's weights, such as
+            ``['neck', 'rpn_head', 'roi_head']`` (FGD's inheriting strategy). It is done after ``init_weights()``
+            of the student, which would undo it.
+        teacher_forward (str): 'features' (``extract_feat``), 'logits' (``forward(mode='tensor')``), or 'auto': features where
+            the model has no single ``head`` (detectors), logits else (classifiers).
+        **kwargs: Of ``SingleTeacherDistill``: ``student_trainable``, ``calculate_student_loss``, ``data_preprocessor``.
+
+    Raises:
+        FileNotFoundError: At ``init_weights()``, if ``teacher_ckpt`` does not exist.
+        ValueError: At ``init_weights()``, if ``teacher_ckpt`` or ``inherit`` does not fit; here for unknown options.
+    """
+
+    def __init__(
+        self,
+        distiller: dict,
+        teacher: dict | nn.Module,
+        teacher_ckpt: str | None = None,
+        teacher_command: str | None = None,
+        inherit: Sequence[str] | None = None,
+        teacher_forward: str = 'auto',
+        **kwargs: Any,
+    ) -> None:
+        if teacher_forward not in TEACHER_FORWARDS:
+            raise ValueError(
+                f'teacher_forward must be one of {TEACHER_FORWARDS}, but is {teacher_forward!r}.'
+            )
+        if kwargs.pop('teacher_trainable', False):
+            raise ValueError(
+                'DPKDistill: teacher_trainable=True is not supported; the teacher is fixed.'
+            )
+        architecture = kwargs.pop('architecture')
+        if isinstance(architecture, dict):
+            architecture = MODELS.build(architecture)
+        # What the teacher and the distiller draw for their first weights must not move the student's.
+        with torch.random.fork_rng(devices=[]):
+            super().__init__(
+                distiller, teacher, teacher_ckpt=None, architecture=architecture, **kwargs
+            )
+        self.teacher_ckpt = teacher_ckpt
+        self.teacher_command = teacher_command
+        self.inherit = tuple(inherit or ())
+        self.teacher_forward = teacher_forward
+        if teacher_forward == 'auto':
+            is_classifier = isinstance(getattr(self.teacher, 'head', None), nn.Module)
+            self.teacher_forward = 'logits' if is_classifier else 'features'
+        self._teacher_ready = False
+        teacher_input = TeacherInput(self.data_preprocessor, self.teacher.data_preprocessor)
+        object.__setattr__(self, 'teacher_input', teacher_input)
+        self.teacher.eval()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Out of nn.Module's sight: no parameter, no buffer, no child.
+        if name == 'teacher':
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> DPKDistill:
+        """The teacher follows to devices and precisions."""
+        super()._apply(fn, recurse)
+        self.teacher._apply(fn, recurse)
+        return self
+
+    def train(self, mode: bool = True) -> DPKDistill:
+        """Sets the mode of student and distiller; the teacher stays in eval mode."""
+        nn.Module.train(self, mode)
+        self.teacher.eval()
+        return self
+
+    def init_weights(self) -> None:
+        """Initialises student and distiller, loads the teacher, lets the student inherit."""
+        # The teacher first: a wrong file is then found before anything else is done.
+        self._prepare_teacher()
+        super().init_weights()
+        if self.inherit:
+            inherit_weights(self.student, self.teacher, self.inherit)
+            print_log(
+                f'The student inherits {", ".join(self.inherit)} from the teacher.', 'current'
+            )
+
+    def _prepare_teacher(self) -> None:
+        if self._teacher_ready:
+            return
+        if self.teacher_ckpt:
+            load_teacher(self.teacher, self.teacher_ckpt, self.teacher_command)
+            print_log(f'Loaded the teacher from {self.teacher_ckpt}.', 'current')
+        else:
+            print_log('teacher_ckpt is not set: the teacher is not trained.', 'current', level=30)
+        self._teacher_ready = True
+
+    def loss(
+        self, batch_inputs: Tensor, data_samples: list[BaseDataElement] | None = None
+    ) -> dict[str, Tensor]:
+        """Losses of a batch.
+
+        Args:
+            batch_inputs (Tensor): ``[N, 3, H, W]``, normalised for the student.
+            data_samples (list, optional): Ground truth.
+
+        Returns:
+            dict[str, Tensor]: 'student.*' and 'distill.*'. Only the former once distillation was stopped
+            (mmrazor's ``StopDistillHook``); the teacher is then not run either.
+        """
+        losses: dict[str, Tensor] = {}
+        distiller = self.distiller
+        distil = not self.distillation_stopped
+        if distil:
+            self._prepare_teacher()
+            distiller.set_deliveries_override(False)
+            with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries:
+                self._run_teacher(batch_inputs, data_samples)
+        distiller.set_deliveries_override(True)
+        with (
+            torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled()),
+            distiller.student_recorders,
+            distiller.deliveries,
+        ):
+            # Positionally: a recorder of the model's inputs does not see keywords.
+            student_losses = self.student(batch_inputs, data_samples, mode='loss')
+        if self.calculate_student_loss:
+            losses.update(add_prefix(student_losses, 'student'))
+        if distil:
+            losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
+        return losses
+
+    def _run_teacher(self, inputs: Tensor, data_samples: list[BaseDataElement] | None) -> None:
+        inputs = self.teacher_input(inputs, data_samples)
+        if self.teacher_forward == 'features':
+            self.teacher.extract_feat(inputs)
+        else:
+            self.teacher(inputs, data_samples, mode='tensor')

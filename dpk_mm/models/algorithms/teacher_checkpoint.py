@@ -1,0 +1,119 @@
+"""Loads a teacher strictly, or says in one sentence why not."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Sequence
+
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from ...compat.checkpoint import load_checkpoint_file
+from ..backbones.published import revise_published_keys
+
+
+def _weights(checkpoint: dict) -> dict[str, Tensor]:
+    state = checkpoint.get('state_dict', checkpoint)
+    if any(key.startswith('architecture.') for key in state):  # a student of ours becomes a teacher
+        state = {
+            key[len('architecture.') :]: value
+            for key, value in state.items()
+            if key.startswith('architecture.')
+        }
+    return state
+
+
+def missing_teacher(teacher_ckpt: str, command: str | None) -> str:
+    """The sentence for a teacher file that is not there."""
+    hint = f'train it with `{command}`, or ' if command else ''
+    return (
+        f'teacher_ckpt: {teacher_ckpt!r} does not exist; {hint}give another file with '
+        '--teacher-ckpt FILE.'
+    )
+
+
+def is_remote(path: str) -> bool:
+    """Whether a checkpoint is named by URL or by a model-zoo scheme."""
+    return '://' in path
+
+
+def load_teacher(teacher: nn.Module, teacher_ckpt: str, command: str | None = None) -> None:
+    """Loads weights into a teacher; every key and shape has to fit.
+
+    Args:
+        teacher (nn.Module): An mmdet or mmpretrain model.
+        teacher_ckpt (str): File, URL or model-zoo scheme; read with ``weights_only=True``. A published CIFAR-100 teacher or
+            torchvision ResNet is renamed on the way.
+        command (str, optional): What makes the file; named if it is missing.
+
+    Raises:
+        FileNotFoundError: If a local file does not exist.
+        ValueError: If keys or shapes differ.
+    """
+    if is_remote(teacher_ckpt):
+        checkpoint = CheckpointLoader.load_checkpoint(teacher_ckpt, map_location='cpu')
+    elif not osp.isfile(teacher_ckpt):
+        raise FileNotFoundError(missing_teacher(teacher_ckpt, command))
+    else:
+        checkpoint = load_checkpoint_file(teacher_ckpt)
+    found = _weights(dict(revise_published_keys(checkpoint, teacher)))
+    expected = teacher.state_dict()
+    wrong = [f'{k} is missing' for k in expected if k not in found and not _optional(k)]
+    wrong += [f'{k} is unknown' for k in found if k not in expected and not _optional(k)]
+    wrong += [
+        f'{k} is {tuple(found[k].shape)} instead of {tuple(expected[k].shape)}'
+        for k in expected
+        if k in found and found[k].shape != expected[k].shape
+    ]
+    if wrong:
+        raise ValueError(
+            f'teacher_ckpt: {teacher_ckpt!r} does not fit the teacher of the config: {_few(wrong)}; '
+            'give the checkpoint of this very model, or change teacher= to the model of the checkpoint.'
+        )
+    teacher.load_state_dict(found, strict=False)
+
+
+def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]) -> None:
+    """The student's parts start from the teacher's (FGD's inheriting strategy).
+
+    Args:
+        student (nn.Module): Changed in place.
+        teacher (nn.Module): Loaded before.
+        parts (Sequence[str]): Attribute names such as 'neck', 'rpn_head', 'roi_head'.
+
+    Raises:
+        ValueError: If a part is missing on either side or its weights differ in name or shape.
+    """
+    for part in parts:
+        sides = {}
+        for side, model in (('student', student), ('teacher', teacher)):
+            module = getattr(model, part, None)
+            if not isinstance(module, nn.Module):
+                known = ', '.join(name for name, _ in model.named_children())
+                raise ValueError(
+                    f'inherit: the {side} has no part {part!r}; its parts are {known}.'
+                )
+            sides[side] = module
+        own, given = sides['student'].state_dict(), sides['teacher'].state_dict()
+        wrong = [f'{part}.{k} is only in one of them' for k in own.keys() ^ given.keys()]
+        wrong += [
+            f'{part}.{k} is {tuple(own[k].shape)} in the student and {tuple(given[k].shape)} in the teacher'
+            for k in own.keys() & given.keys()
+            if own[k].shape != given[k].shape
+        ]
+        if wrong:
+            raise ValueError(
+                f"inherit: {part!r} of the student cannot start from the teacher's: "
+                f'{_few(sorted(wrong))}; take {part!r} out of inherit, or give both the same widths.'
+            )
+        sides['student'].load_state_dict(given)
+
+
+def _optional(key: str) -> bool:
+    # BatchNorm counters are absent from old files; mmdet of 2.x saved the normaliser of QFL-like losses.
+    return key.endswith('num_batches_tracked')
+
+
+def _few(items: list[str], most: int = 3) -> str:
+    more = f' and {len(items) - most} more' if len(items) > most else ''
+    return ', '.join(items[:most]) + more

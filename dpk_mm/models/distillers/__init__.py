@@ -1,0 +1,5 @@
+"""Distillers."""
+
+from .dpk_distiller import DPKDistiller
+
+__all__ = ['DPKDistiller']

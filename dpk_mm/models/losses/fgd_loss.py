@@ -1,0 +1,279 @@
+"""FGD's focal and global distillation of detector features."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+from dpk_mm.functional import channel_attention, foreground_background_masks, spatial_attention
+from dpk_mm.modules.context_block import ContextBlock
+
+from .fgd_weights import resolve_weights
+
+_PARTS = ('foreground', 'background', 'attention', 'context')
+
+
+@MODELS.register_module()
+class FGDLoss(nn.Module):
+    """FGD: squared feature differences, weighted by boxes and by the teacher's attention.
+
+    For every level, with D = T - S and batch size N::
+
+        foreground = alpha * sum(M_fg * A_S * sum_c(A_C * D^2)) / N
+        background = beta  * sum(M_bg * A_S * sum_c(A_C * D^2)) / N
+        attention  = gamma * (sum|A_C(S) - A_C(T)| + sum|A_S(S) - A_S(T)|) / N
+        context    = lam   * sum(((S + ctx_S(S)) - (T + ctx_T(T)))^2) / N
+
+    ``M`` are the masks of the boxes in the padded batch, ``A_S`` and ``A_C`` the teacher's
+    attention. Everything is computed in float32, also under autocast. The teacher's features get no
+    gradient, but its context block does: both blocks are trained. A term whose weight is 0 is not
+    computed, and has no parameters.
+
+    Args:
+        levels (Sequence[int]): Indices into the features that are compared.
+        student_channels (int): Channels of the student's features.
+        teacher_channels (int): Channels of the teacher's features. Where the two differ, a 1x1
+            convolution aligns the student.
+        weights (str | dict): alpha, beta, gamma and lam, or the name of a published set; see
+            :func:`resolve_weights`.
+        temperature (float): T of both attentions, > 0. The authors' code has 0.5, and 0.8 for FCOS.
+        aligned_levels (Sequence[int]): Levels whose student feature has the teacher's channels
+            already, such as the output of a transformation module; they get no convolution.
+        loss_weight (float): Factor of the whole loss, >= 0.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Source: FGD, Eq. 8 and 9 of DPK, whose text leaves out the scale mask, the attention and the
+    context terms that its code has. The authors' code scales boxes by each image's own shape.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[int] = (0, 1, 2, 3),
+        student_channels: int = 256,
+        teacher_channels: int = 256,
+        weights: str | Mapping[str, Any] = 'fgd_two_stage',
+        temperature: float = 0.5,
+        aligned_levels: Sequence[int] = (),
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        if not self.levels or len(set(self.levels)) < len(self.levels) or min(self.levels) < 0:
+            raise ValueError(
+                f'levels of FGDLoss must be different indices >= 0, but is {levels!r}; use '
+                '(0, 1, 2, 3) for P2 to P5 of a two-stage FPN.'
+            )
+        if not temperature > 0:
+            raise ValueError(f'temperature of FGDLoss must be > 0, but is {temperature}; use 0.5.')
+        if not loss_weight >= 0:
+            raise ValueError(f'loss_weight of FGDLoss must be >= 0, but is {loss_weight}; use 1.0.')
+        self.student_channels = student_channels
+        self.teacher_channels = teacher_channels
+        self.weights = resolve_weights(weights)
+        self.temperature = temperature
+        self.aligned_levels = frozenset(aligned_levels)
+        self.loss_weight = loss_weight
+        self._resized: set[int] = set()
+
+        # A parameter that no term uses would stop DistributedDataParallel, so none is made.
+        self.align = nn.ModuleDict()
+        self.student_context = nn.ModuleDict()
+        self.teacher_context = nn.ModuleDict()
+        for level in self.levels:
+            key = str(level)
+            differs = student_channels != teacher_channels and level not in self.aligned_levels
+            if differs and any(self.weights):
+                self.align[key] = nn.Conv2d(student_channels, teacher_channels, 1)
+            if self.weights.lam:
+                self.student_context[key] = ContextBlock(teacher_channels)
+                self.teacher_context[key] = ContextBlock(teacher_channels)
+
+    def forward(
+        self,
+        student_feats: Sequence[Tensor],
+        teacher_feats: Sequence[Tensor],
+        data_samples: Sequence[Any] | None = None,
+    ) -> Tensor:
+        """The sum of :meth:`parts`, a float32 scalar."""
+        return torch.stack(
+            list(self.parts(student_feats, teacher_feats, data_samples).values())
+        ).sum()
+
+    def parts(
+        self,
+        student_feats: Sequence[Tensor],
+        teacher_feats: Sequence[Tensor],
+        data_samples: Sequence[Any] | None = None,
+    ) -> dict[str, Tensor]:
+        """The four terms, weighted and summed over levels.
+
+        Args:
+            student_feats (Sequence[Tensor]): ``[N, C_s, H, W]`` for every level of the neck. A
+                feature whose H or W differs from the teacher's is resized to it (bilinear).
+            teacher_feats (Sequence[Tensor]): ``[N, C_t, H, W]`` for every level of the neck.
+            data_samples (Sequence[DetDataSample] | None): N samples with ``gt_instances.bboxes`` in
+                pixels of the padded batch, and ``batch_input_shape`` in the first one's metainfo.
+                Not needed if alpha and beta are 0.
+
+        Returns:
+            dict[str, Tensor]: float32 scalars ``foreground``, ``background``, ``attention`` and
+            ``context``; zero where the weight is 0.
+
+        Raises:
+            ValueError: If a level is not there, its channels or its batch are not as expected, or
+                boxes or ``batch_input_shape`` are missing.
+        """
+        self._check_levels(student_feats, 'student')
+        self._check_levels(teacher_feats, 'teacher')
+        first = teacher_feats[self.levels[0]]
+        boxes: list[Tensor] = []
+        image_shape = (0, 0)
+        if self.weights.alpha or self.weights.beta:
+            boxes, image_shape = _boxes_of(data_samples, first)
+
+        total = {name: first.new_zeros((), dtype=torch.float32) for name in _PARTS}
+        if not any(self.weights):
+            return total
+        for level in self.levels:
+            student, teacher = student_feats[level], teacher_feats[level].detach()
+            with torch.autocast(teacher.device.type, enabled=False):
+                terms = self._level(level, student.float(), teacher.float(), boxes, image_shape)
+            for name, value in terms.items():
+                total[name] = total[name] + self.loss_weight * value
+        return total
+
+    def _level(
+        self,
+        level: int,
+        student: Tensor,
+        teacher: Tensor,
+        boxes: list[Tensor],
+        image_shape: tuple[int, int],
+    ) -> dict[str, Tensor]:
+        student = self._fit(level, student, teacher)
+        alpha, beta, gamma, lam = self.weights
+        n = teacher.shape[0]
+        size = (teacher.shape[2], teacher.shape[3])
+        terms: dict[str, Tensor] = {}
+
+        if alpha or beta or gamma:
+            teacher_channel = channel_attention(teacher, self.temperature)  # [N, C]
+            teacher_spatial = spatial_attention(teacher, self.temperature)  # [N, H, W]
+        if alpha or beta or lam:
+            difference = (teacher - student).flatten(2)  # [N, C, HW]
+            square = difference.square()
+        if alpha or beta:
+            error = torch.bmm(teacher_channel.unsqueeze(1), square).view(n, *size)
+            error = teacher_spatial * error
+            foreground, background = foreground_background_masks(boxes, image_shape, size)
+            if alpha:
+                terms['foreground'] = alpha * (foreground * error).sum() / n
+            if beta:
+                terms['background'] = beta * (background * error).sum() / n
+        if gamma:
+            channel = (channel_attention(student, self.temperature) - teacher_channel).abs().sum()
+            spatial = (spatial_attention(student, self.temperature) - teacher_spatial).abs().sum()
+            terms['attention'] = gamma * (channel + spatial) / n
+        if lam:
+            # out_S - out_T = -D + delta with one delta per image and channel, so the outputs are
+            # never made: sum (delta - D)^2 = sum D^2 - 2 delta sum D + HW delta^2
+            delta = self.student_context[str(level)](student)
+            delta = delta - self.teacher_context[str(level)](teacher)
+            cells = size[0] * size[1]
+            extra = delta * (cells * delta - 2 * difference.sum(-1))
+            terms['context'] = lam * (square.sum() + extra.sum()) / n
+        return terms
+
+    def _fit(self, level: int, student: Tensor, teacher: Tensor) -> Tensor:
+        """The student's feature with the teacher's size and channels."""
+        same = self.student_channels == self.teacher_channels or level in self.aligned_levels
+        expected = self.teacher_channels if same else self.student_channels
+        for who, found, wanted, argument in (
+            ('student', student, expected, 'teacher_channels' if same else 'student_channels'),
+            ('teacher', teacher, self.teacher_channels, 'teacher_channels'),
+        ):
+            if found.ndim != 4 or found.shape[1] != wanted:
+                raise ValueError(
+                    f"FGDLoss expects the {who}'s feature of level {level} to be [N, {wanted}, "
+                    f'H, W], but found {list(found.shape)}; set {argument}, or aligned_levels, as '
+                    'the features are.'
+                )
+        if student.shape[0] != teacher.shape[0]:
+            raise ValueError(
+                f'FGDLoss needs the same images at level {level}, but found {student.shape[0]} of '
+                f'the student and {teacher.shape[0]} of the teacher; give both the same batch.'
+            )
+        if student.shape[2:] != teacher.shape[2:]:
+            if level not in self._resized:
+                self._resized.add(level)
+                print_log(
+                    f"FGDLoss resizes the student's feature of level {level} from "
+                    f'{tuple(student.shape[2:])} to {tuple(teacher.shape[2:])}, the size of the '
+                    "teacher's (said once).",
+                    logger='current',
+                    level=logging.INFO,
+                )
+            student = F.interpolate(
+                student, size=teacher.shape[2:], mode='bilinear', align_corners=False
+            )
+        return student if same else self.align[str(level)](student)
+
+    def _check_levels(self, feats: Sequence[Tensor], who: str) -> None:
+        highest = max(self.levels)
+        if highest >= len(feats):
+            raise ValueError(
+                f'FGDLoss was given level {highest} in levels={self.levels}, but the {who} has '
+                f'{len(feats)} features (0 to {len(feats) - 1}); take that level out, or record '
+                'a module with more outputs.'
+            )
+
+    def extra_repr(self) -> str:
+        """What a printed model shows."""
+        return (
+            f'levels={self.levels}, weights={tuple(self.weights)}, '
+            f'temperature={self.temperature}, loss_weight={self.loss_weight}'
+        )
+
+
+def _boxes_of(
+    data_samples: Sequence[Any] | None, feature: Tensor
+) -> tuple[list[Tensor], tuple[int, int]]:
+    """Ground-truth boxes on the device of a feature, and the size of the padded batch."""
+    if data_samples is None:
+        raise ValueError(
+            'FGDLoss needs data_samples for the boxes of its foreground and background terms, but '
+            "found None; map them in loss_forward_mappings from a 'ModuleInputs' recorder with "
+            'data_idx=1.'
+        )
+    if len(data_samples) != feature.shape[0]:
+        raise ValueError(
+            f'FGDLoss needs one data sample per image, but found {len(data_samples)} for '
+            f'{feature.shape[0]} images; record both from the same forward pass.'
+        )
+    shape = data_samples[0].metainfo.get('batch_input_shape')
+    if shape is None:
+        raise ValueError(
+            "FGDLoss needs 'batch_input_shape' in the metainfo of the data samples, but found "
+            f"{sorted(data_samples[0].metainfo)}; use mmdet's DetDataPreprocessor, which sets it."
+        )
+    boxes = []
+    for i, sample in enumerate(data_samples):
+        instances = getattr(sample, 'gt_instances', None)
+        found = None if instances is None else getattr(instances, 'bboxes', None)
+        if found is None:
+            raise ValueError(
+                f"FGDLoss needs 'gt_instances.bboxes' in every data sample, but sample {i} has "
+                "none; load them with LoadAnnotations(with_bbox=True) and pack 'gt_bboxes'."
+            )
+        tensor = found if isinstance(found, Tensor) else found.tensor  # mmdet's BaseBoxes
+        boxes.append(tensor.to(feature.device))
+    return boxes, (int(shape[0]), int(shape[1]))
