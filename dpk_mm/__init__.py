@@ -14,6 +14,7 @@ if _find_spec('mmengine') is not None:
 
     compat.apply()
 
-    from . import engine, models
+    from . import engine as engine
+    from . import models as models
 
 __all__ = ['__version__']

@@ -31,11 +31,11 @@ def _check_share(name: str, value: float) -> float:
 class MaskRatioPolicy:
     """Base of all policies: features of a mini-batch in, one ratio for every stage out.
 
-    The ratio is a schedule and not a loss: it is computed without gradient, in float32 outside autocast, and is the same
-    on every rank.
+    The ratio is a schedule and not a loss: it is computed without gradient, in float32 outside autocast, and is the
+    same on every rank.
 
-    Ratios are clamped to [min_ratio, max_ratio]. CKA of unrelated features is often negative, so ``1 - CKA`` can exceed 1;
-    and at exactly 0 or 1 one encoder would see nothing and the student no gradient. [0.10, 0.95] is the range
+    Ratios are clamped to [min_ratio, max_ratio]. CKA of unrelated features is often negative, so ``1 - CKA`` can
+    exceed 1; and at exactly 0 or 1 one encoder would see nothing and the student no gradient. [0.10, 0.95] is the range
     that the authors' code uses on ImageNet; the paper's text names none.
 
     Args:

@@ -23,8 +23,8 @@ _KEY = 'mask_ratio'
 class MaskRatioHook(Hook):
     """Base of the mask-ratio hooks.
 
-    Before training the policy is bound to every ``DPKLoss`` of the model; each epoch is told to it; after each iteration
-    the ratio and, where there is one, the similarity of every stage go to the message hub as
+    Before training the policy is bound to every ``DPKLoss`` of the model; each epoch is told to it; after each
+    iteration the ratio and, where there is one, the similarity of every stage go to the message hub as
     ``train/mask_ratio/<stage>`` and ``train/similarity/<stage>``, so that they are on the console and in every
     visualizer backend. Its state is saved with each checkpoint and restored at resume.
 

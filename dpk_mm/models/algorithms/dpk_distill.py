@@ -25,8 +25,8 @@ class DPKDistill(SingleTeacherDistill):
 
     What differs from mmrazor's ``SingleTeacherDistill``:
 
-    - The teacher is no submodule: it is in no state dict, no optimizer and no checkpoint, and DistributedDataParallel does
-      not see it. It follows the model to its device.
+    - The teacher is no submodule: it is in no state dict, no optimizer and no checkpoint, and
+      DistributedDataParallel does not see it. It follows the model to its device.
     - It is in eval mode whatever happens, dropout and drop-path included, and sees its own normalisation.
     - Its checkpoint is loaded strictly, and not before ``init_weights()``, which the runner calls when training starts:
       testing and exporting need no teacher file.
@@ -43,8 +43,8 @@ class DPKDistill(SingleTeacherDistill):
         inherit (Sequence[str], optional): Parts of the student that start from the teacher's weights, such as
             ``['neck', 'rpn_head', 'roi_head']`` (FGD's inheriting strategy). It is done after ``init_weights()``
             of the student, which would undo it.
-        teacher_forward (str): 'features' (``extract_feat``), 'logits' (``forward(mode='tensor')``), or 'auto': features where
-            the model has no single ``head`` (detectors), logits else (classifiers).
+        teacher_forward (str): 'features' (``extract_feat``), 'logits' (``forward(mode='tensor')``), or 'auto':
+            features where the model has no single ``head`` (detectors), logits else (classifiers).
         **kwargs: Of ``SingleTeacherDistill``: ``student_trainable``, ``calculate_student_loss``, ``data_preprocessor``.
 
     Raises:

@@ -42,8 +42,8 @@ def load_teacher(teacher: nn.Module, teacher_ckpt: str, command: str | None = No
 
     Args:
         teacher (nn.Module): An mmdet or mmpretrain model.
-        teacher_ckpt (str): File, URL or model-zoo scheme; read with ``weights_only=True``. A published CIFAR-100 teacher or
-            torchvision ResNet is renamed on the way.
+        teacher_ckpt (str): File, URL or model-zoo scheme; read with ``weights_only=True``. A published CIFAR-100
+            teacher or torchvision ResNet is renamed on the way.
         command (str, optional): What makes the file; named if it is missing.
 
     Raises:
@@ -79,7 +79,7 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]
     Args:
         student (nn.Module): Changed in place.
         teacher (nn.Module): Loaded before.
-        parts (Sequence[str]): Attribute names such as 'neck', 'rpn_head', 'roi_head'.
+        parts (Sequence[str]): Module names such as 'neck', 'rpn_head', 'roi_head' or 'neck.fpn_convs'.
 
     Raises:
         ValueError: If a part is missing on either side or its weights differ in name or shape.
@@ -87,8 +87,8 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]
     for part in parts:
         sides = {}
         for side, model in (('student', student), ('teacher', teacher)):
-            module = getattr(model, part, None)
-            if not isinstance(module, nn.Module):
+            module = dict(model.named_modules()).get(part) if part else None
+            if module is None:
                 known = ', '.join(name for name, _ in model.named_children())
                 raise ValueError(
                     f'inherit: the {side} has no part {part!r}; its parts are {known}.'

@@ -13,8 +13,8 @@ class TeacherInput(nn.Module):
     """Turns a batch with the student's normalisation into one with the teacher's.
 
     The student's preprocessor has normalised the images. Where the teacher's mean, standard deviation or channel order
-    differ, ``x * std_s + mean_s`` brings pixels back and the teacher's values are applied. Padding is set to the teacher's
-    padding value again, or it would no longer be neutral for the teacher.
+    differ, ``x * std_s + mean_s`` brings pixels back and the teacher's values are applied. Padding is set to the
+    teacher's padding value again, or it would no longer be neutral for the teacher.
 
     Args:
         student (nn.Module): The student's ``data_preprocessor``.

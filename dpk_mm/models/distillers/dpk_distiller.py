@@ -11,8 +11,8 @@ from torch import Tensor
 class DPKDistiller(ConfigurableDistiller):
     """``ConfigurableDistiller`` for losses that take whole tuples of features.
 
-    What differs from mmrazor's: a loss that offers ``parts()`` is logged part by part (``loss_dpk.foreground``), and the
-    recorders let go of their features as soon as the losses are computed, so that no graph outlives its
+    What differs from mmrazor's: a loss that offers ``parts()`` is logged part by part (``loss_dpk.foreground``), and
+    the recorders let go of their features as soon as the losses are computed, so that no graph outlives its
     iteration. Recorders, connectors, deliveries and ``loss_forward_mappings`` are mmrazor's.
 
     Raises:

@@ -18,15 +18,15 @@ from ...modules import CKAMaskRatio, DPKTransform, MaskRatioPolicy
 class DPKLoss(nn.Module):
     """``L_feat = D_feat(T_s(F_s, F_t), F_t)`` (Eq. 4), summed over the distilled stages.
 
-    For each stage a :class:`~dpk_mm.modules.DPKTransform` of its own builds the hybrid feature; ``mask_ratio``, a policy
-    that a hook binds before training, gives the share of the teacher. D_feat is the mean squared error on the full map
-    (classification), or a ``criterion`` such as :class:`FGDLoss` (Eq. 9): it sees the tuple of student features with
-    the hybrids in their places, the other levels as they are.
+    For each stage a :class:`~dpk_mm.modules.DPKTransform` of its own builds the hybrid feature; ``mask_ratio``,
+    a policy that a hook binds before training, gives the share of the teacher. D_feat is the mean squared error on
+    the full map (classification), or a ``criterion`` such as :class:`FGDLoss` (Eq. 9): it sees the tuple of student
+    features with the hybrids in their places, the other levels as they are.
 
     Args:
-        transforms (dict[str, dict]): Stage name -> arguments of ``DPKTransform`` and ``index``, the place of the stage in the
-            recorded tuples (or ``student_index`` and ``teacher_index``), optionally ``weight`` (1.0). A value of None
-            drops a stage that a base config has.
+        transforms (dict[str, dict]): Stage name -> arguments of ``DPKTransform`` and ``index``, the place of the
+            stage in the recorded tuples (or ``student_index`` and ``teacher_index``), optionally ``weight`` (1.0).
+            A value of None drops a stage that a base config has.
         criterion (dict | nn.Module, optional): D_feat on the tuple of features; MSE if None.
         loss_weight (float): Factor of the loss, beta in Eq. 3.
 

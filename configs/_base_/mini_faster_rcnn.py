@@ -1,0 +1,23 @@
+# The small student; the teacher is the same detector with a backbone four times as wide.
+_base_ = ['mmdet::_base_/models/faster-rcnn_r50_fpn.py', './mini_shapes.py']
+
+model = dict(
+    backbone=dict(
+        depth=18,
+        base_channels=8,
+        # from scratch: nothing is downloaded, and all of it, normalisation too, has to be trained
+        init_cfg=None,
+        frozen_stages=-1,
+        norm_eval=False,
+    ),
+    neck=dict(in_channels=[8, 16, 32, 64], out_channels=64),
+    rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4])),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=64),
+        bbox_head=dict(in_channels=64, fc_out_channels=128, num_classes=5),
+    ),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=200, max_per_img=200), rcnn=dict(sampler=dict(num=64))
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=200)),
+)

@@ -1,0 +1,61 @@
+_base_ = './faster_rcnn_fgd.py'
+
+model = dict(
+    distiller=dict(
+        distill_losses=dict(
+            _delete_=True,
+            loss_dpk=dict(
+                type='DPKLoss',
+                # Two levels by their index among the outputs of the neck, with 8x8 and 4x4 cells.
+                transforms=dict(
+                    P4=dict(
+                        index=2,
+                        student_channels=64,
+                        teacher_channels=64,
+                        patch_size=1,
+                        embed_dims=128,
+                        encoder_depth=2,
+                        decoder_embed_dims=128,
+                        decoder_depth=2,
+                        num_heads=4,
+                        position_grid=(8, 8),
+                    ),
+                    P5=dict(
+                        index=3,
+                        student_channels=64,
+                        teacher_channels=64,
+                        patch_size=1,
+                        embed_dims=128,
+                        encoder_depth=2,
+                        decoder_embed_dims=128,
+                        decoder_depth=2,
+                        num_heads=4,
+                        position_grid=(4, 4),
+                    ),
+                ),
+                # The weights of the FGD config.
+                criterion=dict(
+                    type='FGDLoss',
+                    levels=(0, 1, 2, 3),
+                    student_channels=64,
+                    teacher_channels=64,
+                    weights=dict(alpha=5e-4, beta=2.5e-4, gamma=5e-4, lam=5e-6),
+                ),
+            ),
+        ),
+        loss_forward_mappings=dict(
+            _delete_=True,
+            loss_dpk=dict(
+                student_feats=dict(recorder='neck', from_student=True),
+                teacher_feats=dict(recorder='neck', from_student=False),
+                data_samples=dict(recorder='data_samples', from_student=True, data_idx=1),
+            ),
+        ),
+    )
+)
+
+custom_hooks = [
+    # positions as samples, as in the configs for COCO
+    dict(type='mmrazor.CKAMaskRatioHook', samples='positions'),
+    dict(type='mmrazor.StudentCheckpointHook'),
+]

@@ -1,0 +1,160 @@
+"""The main job on a handful of drawn images, through the commands that a user types."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mmdet
+import pytest
+import torch
+
+from dpk_mm.datasets import generate_shapes
+
+ROOT = Path(__file__).parents[2]
+SMALL = ['train_cfg.max_epochs=2', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0']
+SMALL += ['test_dataloader.num_workers=0', 'train_dataloader.batch_size=4']
+SMALL += [f'{name}_dataloader.persistent_workers=False' for name in ('train', 'val', 'test')]
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('detection')
+    generate_shapes(folder / 'shapes', num_train=16, num_val=8)
+    return folder
+
+
+def data_options(place):
+    root = f'{place}/shapes/'
+    options = [f'{name}_dataloader.dataset.data_root={root}' for name in ('train', 'val', 'test')]
+    val = f'{root}annotations/val.json'
+    return [*SMALL, *options, f'val_evaluator.ann_file={val}', f'test_evaluator.ann_file={val}']
+
+
+def run(*command, expect=0, **env):
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), PYTHON=sys.executable, **env)
+    done = subprocess.run(
+        [str(c) for c in command], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    text = done.stdout + done.stderr
+    assert (done.returncode == 0) == (expect == 0), text[-3000:]
+    return text
+
+
+def python(*command, **kwargs):
+    return run(sys.executable, *command, **kwargs)
+
+
+def metrics(folder):
+    (found,) = Path(folder).glob('*/*.json')
+    return json.loads(found.read_text())
+
+
+@pytest.fixture(scope='module')
+def teacher(place):
+    out = place / 'teacher'
+    options = ['--cfg-options', *data_options(place)]
+    python('tools/train.py', 'configs/mini/faster_rcnn_teacher.py', '--work-dir', out, *options)
+    return out / 'epoch_2.pth'
+
+
+@pytest.fixture(scope='module')
+def trained(place, teacher):
+    out = place / 'dpk'
+    config = 'configs/mini/faster_rcnn_dpk.py'
+    options = ['--teacher-ckpt', teacher, '--cfg-options', *data_options(place)]
+    text = python('tools/train.py', config, '--work-dir', out, *options)
+    return out, text
+
+
+def test_training_reports_every_part(trained):
+    out, text = trained
+    scalars = [
+        json.loads(line) for file in out.glob('*/vis_data/scalars.json') for line in file.open()
+    ]
+    last = [s for s in scalars if 'loss' in s][-1]
+    parts = [
+        last[f'distill.loss_dpk.{p}'] for p in ('foreground', 'background', 'attention', 'context')
+    ]
+    assert all(p > 0 for p in parts)
+    student = [v for k, v in last.items() if k.startswith('student.') and 'loss' in k]
+    assert last['loss'] == pytest.approx(sum(parts) + sum(student), rel=1e-4)
+    for level in ('P4', 'P5'):
+        assert 0.1 <= last[f'mask_ratio/{level}'] <= 0.95
+        assert -1 <= last[f'similarity/{level}'] <= 1
+    assert 'Loaded the teacher' in text
+
+
+def test_checkpoint_has_no_teacher_and_holds_the_ratio(trained):
+    state = torch.load(trained[0] / 'epoch_2.pth', map_location='cpu')
+    assert {key.split('.')[0] for key in state['state_dict']} == {'architecture', 'distiller'}
+    assert set(state['mask_ratio']['ratios']) == {'P4', 'P5'}
+    width = state['state_dict']['architecture.backbone.conv1.weight'].shape[0]
+    assert width == 8  # the student's, not the teacher's 32
+    count = sum(1 for group in state['optimizer']['param_groups'] for _ in group['params'])
+    trainable = [k for k in state['state_dict'] if 'running_' not in k and 'num_batches' not in k]
+    assert count == len(trainable)
+
+
+def test_full_student_exported_and_stock_mmdet_score_the_same(place, trained):
+    out = trained[0]
+    config = 'configs/mini/faster_rcnn_dpk.py'
+    plain = 'configs/mini/faster_rcnn_none.py'
+    options = ['--cfg-options', *data_options(place)]
+    python('tools/export_student.py', out / 'epoch_2.pth', place / 'student.pth')
+    scores = {}
+    for name, cfg, checkpoint in (
+        ('full', config, out / 'epoch_2.pth'),
+        ('student', plain, out / 'student_last.pth'),
+    ):
+        python('tools/test.py', cfg, checkpoint, '--work-dir', place / name, *options)
+        scores[name] = metrics(place / name)
+    # mmdet's own test script; dpk_mm is imported for the ops that mmcv-lite lacks
+    script = Path(mmdet.__file__).parent / '.mim' / 'tools' / 'test.py'
+    start = 'import dpk_mm, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")'
+    command = ['-c', start, script, plain, place / 'student.pth', '--work-dir', place / 'stock']
+    python(*command, *options)
+    scores['stock'] = metrics(place / 'stock')
+    kept = {n: {k: v for k, v in s.items() if 'bbox_' in k} for n, s in scores.items()}
+    assert len(kept['full']) >= 6
+    assert kept['full'] == kept['student'] == kept['stock']
+
+
+def test_resume_goes_on_where_it_stopped(place, trained, teacher):
+    options = [o for o in data_options(place) if 'max_epochs' not in o]
+    text = python(
+        *(
+            'tools/train.py',
+            'configs/mini/faster_rcnn_dpk.py',
+            '--work-dir',
+            trained[0],
+            '--resume',
+        ),
+        *('--teacher-ckpt', teacher, '--cfg-options', *options, 'train_cfg.max_epochs=3'),
+    )
+    assert 'resumed epoch: 2' in text
+    assert (trained[0] / 'epoch_3.pth').exists()
+
+
+def test_two_processes_without_a_gpu(place, teacher):
+    out = place / 'two'
+    text = run(
+        *('bash', 'tools/dist_train.sh', 'configs/mini/faster_rcnn_dpk.py', 2, '--work-dir', out),
+        *('--teacher-ckpt', teacher, '--cfg-options', *data_options(place)),
+        CUDA_VISIBLE_DEVICES='',
+        OMP_NUM_THREADS='1',
+    )
+    assert 'bbox_mAP' in text
+    assert (out / 'epoch_2.pth').exists()
+
+
+def test_a_missing_teacher_stops_before_training(place):
+    text = python(
+        *('tools/train.py', 'configs/mini/faster_rcnn_dpk.py', '--work-dir', place / 'missing'),
+        *('--teacher-ckpt', place / 'none.pth', '--cfg-options', *data_options(place)),
+        expect=1,
+    )
+    assert 'none.pth' in text.splitlines()[-1]
+    assert 'does not exist' in text.splitlines()[-1]
+    assert 'Traceback' not in text

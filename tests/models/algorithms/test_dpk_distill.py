@@ -1,0 +1,255 @@
+"""The algorithm on small mmpretrain classifiers: same code path as detectors, seconds instead of minutes."""
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from mmrazor.registry import MODELS
+from torch import nn
+
+import dpk_mm  # noqa: F401
+
+
+def classifier(depth=18, base_channels=8, drop_rate=0.0, mean=(0.0,), std=(255.0,)):
+    return dict(
+        _scope_='mmpretrain',
+        type='ImageClassifier',
+        backbone=dict(
+            type='ResNet',
+            depth=depth,
+            base_channels=base_channels,
+            stem_channels=base_channels,
+            out_indices=(2, 3),
+            init_cfg=None,
+        ),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=5, in_channels=base_channels * 8),
+        data_preprocessor=dict(num_classes=5, mean=list(mean) * 3, std=list(std) * 3, to_rgb=True),
+    )
+
+
+def algorithm(teacher_ckpt=None, **kwargs):
+    teacher = kwargs.pop('teacher', None) or classifier(base_channels=16)
+    transforms = dict(
+        last=dict(
+            index=1,
+            student_channels=64,
+            teacher_channels=128,
+            embed_dims=16,
+            encoder_depth=1,
+            decoder_depth=1,
+            num_heads=2,
+            position_grid=2,
+        )
+    )
+    return dict(
+        _scope_='mmrazor',
+        type='DPKDistill',
+        architecture=classifier(),
+        teacher=teacher,
+        teacher_ckpt=teacher_ckpt,
+        distiller=dict(
+            type='DPKDistiller',
+            student_recorders=dict(backbone=dict(type='ModuleOutputs', source='backbone')),
+            teacher_recorders=dict(backbone=dict(type='ModuleOutputs', source='backbone')),
+            distill_losses=dict(loss_dpk=dict(type='DPKLoss', transforms=transforms)),
+            loss_forward_mappings=dict(
+                loss_dpk=dict(
+                    student_feats=dict(recorder='backbone', from_student=True),
+                    teacher_feats=dict(recorder='backbone', from_student=False),
+                )
+            ),
+        ),
+        **kwargs,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    init_default_scope('mmrazor')
+
+
+def build(**kwargs):
+    torch.manual_seed(0)
+    return MODELS.build(algorithm(**kwargs))
+
+
+def batch(model, n=4):
+    from mmpretrain.structures import DataSample
+
+    torch.manual_seed(1)
+    samples = [DataSample().set_gt_label(i % 5) for i in range(n)]
+    return torch.randn(n, 3, 64, 64), samples
+
+
+def test_losses_and_gradients():
+    model = build()
+    model.init_weights()
+    model.train()
+    losses = model(*batch(model), mode='loss')
+    assert set(losses) == {'student.loss', 'distill.loss_dpk.last'}
+    before = [p.clone() for p in model.teacher.parameters()]
+    total, _ = model.parse_losses(losses)
+    torch.testing.assert_close(total, losses['student.loss'] + losses['distill.loss_dpk.last'])
+    total.backward()
+    missing = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert missing == []  # find_unused_parameters=False works
+    assert all(p.grad is None for p in model.teacher.parameters())
+    for old, new in zip(before, model.teacher.parameters(), strict=True):
+        assert torch.equal(old, new)
+
+
+def test_the_teacher_leaves_no_trace():
+    model = build()
+    teacher = {id(p) for p in model.teacher.parameters()}
+    assert teacher
+    assert not teacher & {id(p) for p in model.parameters()}
+    assert not any(module is model.teacher for module in model.modules())
+    prefixes = {key.split('.')[0] for key in model.state_dict()}
+    assert prefixes == {'architecture', 'distiller'}
+
+
+def test_the_teacher_is_in_eval_mode_dropout_included():
+    model = build()
+    model.teacher.backbone.add_module('extra', nn.Dropout(0.5))
+    assert model.train() is model
+    assert not any(module.training for module in model.teacher.modules())
+    assert model.student.training and model.distiller.training
+    assert not model.eval().student.training
+
+
+def test_the_teacher_follows_conversions():
+    model = build().double()
+    assert {p.dtype for p in model.teacher.parameters()} == {torch.float64}
+
+
+def test_the_student_starts_as_it_would_alone():
+    torch.manual_seed(0)
+    alone = MODELS.build(classifier())
+    alone.init_weights()
+    model = build()
+    model.init_weights()
+    for (name, a), b in zip(alone.named_parameters(), model.student.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_teacher_checkpoint_is_loaded_at_init_weights_only(tmp_path):
+    source = MODELS.build(classifier(base_channels=16))
+    path = tmp_path / 'teacher.pth'
+    torch.save(dict(state_dict=source.state_dict(), meta={}), path)
+    model = build(teacher_ckpt=str(path))
+    key = 'backbone.layer4.0.conv1.weight'
+    assert not torch.equal(model.teacher.state_dict()[key], source.state_dict()[key])
+    model.init_weights()
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.teacher.state_dict()[name], value), name
+
+
+def test_a_missing_teacher_names_the_command():
+    model = build(teacher_ckpt='nowhere.pth', teacher_command='python tools/train.py teacher.py')
+    with pytest.raises(FileNotFoundError, match='nowhere.pth.*`python tools/train.py teacher.py`'):
+        model.init_weights()
+
+
+def test_a_wrong_teacher_is_refused_before_training(tmp_path):
+    path = tmp_path / 'other.pth'
+    torch.save(MODELS.build(classifier(depth=34, base_channels=16)).state_dict(), path)
+    with pytest.raises(ValueError, match='other.pth.*does not fit.*unknown'):
+        build(teacher_ckpt=str(path)).init_weights()
+    torch.save(MODELS.build(classifier(base_channels=8)).state_dict(), path)
+    with pytest.raises(ValueError, match=r'is \(8, 3, 7, 7\) instead of \(16, 3, 7, 7\)'):
+        build(teacher_ckpt=str(path)).init_weights()
+
+
+def test_inherited_weights_survive_init_weights(tmp_path):
+    teacher = classifier(depth=34)
+    path = tmp_path / 'teacher.pth'
+    torch.save(MODELS.build(teacher).state_dict(), path)
+    cfg = algorithm(teacher_ckpt=str(path), teacher=teacher, inherit=['head'])
+    cfg['distiller']['distill_losses']['loss_dpk']['transforms']['last']['teacher_channels'] = 64
+    model = MODELS.build(cfg)
+    model.init_weights()
+    assert torch.equal(model.student.head.fc.weight, model.teacher.head.fc.weight)
+    model.student.head.fc.weight.data.add_(1)  # a copy, not the teacher's own tensor
+    assert not torch.equal(model.student.head.fc.weight, model.teacher.head.fc.weight)
+
+
+@pytest.mark.parametrize(
+    ('inherit', 'message'),
+    [
+        (['head'], r'head.fc.weight is \(5, 64\) in the student and \(5, 128\) in the teacher'),
+        (['rpn_head'], "student has no part 'rpn_head'.*backbone"),
+    ],
+)
+def test_what_cannot_be_inherited(inherit, message):
+    with pytest.raises(ValueError, match=message):
+        build(inherit=inherit).init_weights()
+
+
+def test_the_teacher_sees_its_own_normalisation():
+    teacher = classifier(base_channels=16, mean=(100.0,), std=(50.0,))
+    teacher['data_preprocessor']['to_rgb'] = False
+    model = build(teacher=teacher)
+    pixels = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)  # BGR, as it is read
+    student = model.data_preprocessor(dict(inputs=pixels))['inputs']
+    expected = model.teacher.data_preprocessor(dict(inputs=pixels))['inputs']
+    torch.testing.assert_close(model.teacher_input(student), expected)
+
+
+def test_equal_normalisation_costs_nothing():
+    model = build()
+    x = torch.randn(1, 3, 4, 4)
+    assert model.teacher_input(x) is x
+
+
+def test_records_are_dropped_and_the_model_can_be_copied():
+    import copy
+
+    model = build()
+    model.train()
+    model(*batch(model), mode='loss')
+    recorders = [
+        *model.distiller.student_recorders.recorders.values(),
+        *model.distiller.teacher_recorders.recorders.values(),
+    ]
+    assert all(recorder.data_buffer == [] for recorder in recorders)
+    copy.deepcopy(model)
+
+
+def test_a_stopped_distillation_runs_no_teacher(monkeypatch):
+    model = build()
+    model.distillation_stopped = True
+    monkeypatch.setattr(model, '_run_teacher', lambda *_: pytest.fail('the teacher ran'))
+    assert set(model(*batch(model), mode='loss')) == {'student.loss'}
+
+
+def test_recorded_features_are_not_overwritten_in_place():
+    model = build()
+    assert not any(getattr(m, 'inplace', False) for m in model.student.modules())
+    assert not any(getattr(m, 'inplace', False) for m in model.teacher.modules())
+
+
+def test_bf16_autocast_is_close_to_float32():
+    losses = {}
+    for enabled in (False, True):
+        model = build()
+        model.train()
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            torch.manual_seed(2)
+            loss, _ = model.parse_losses(model(*batch(model), mode='loss'))
+        assert torch.isfinite(loss)
+        losses[enabled] = loss.item()
+    assert losses[True] == pytest.approx(losses[False], rel=0.05)
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(ValueError, match='teacher_forward must be one of'):
+        build(teacher_forward='everything')
+    with pytest.raises(ValueError, match='teacher_trainable'):
+        build(teacher_trainable=True)
+
+
+def test_a_loss_without_mapping_is_refused():
+    cfg = algorithm()
+    cfg['distiller']['loss_forward_mappings'] = {}
+    with pytest.raises(ValueError, match='distill_losses.loss_dpk has no entry'):
+        MODELS.build(cfg)
