@@ -3,7 +3,8 @@
 import argparse
 import os
 
-from dpk_mm.engine.errors import readable_errors
+from dpk_mm.compat import CheckpointError
+from dpk_mm.engine.errors import UsageError, readable_errors
 from dpk_mm.engine.launch import (
     add_common_arguments,
     build_runner,
@@ -50,7 +51,9 @@ def main() -> None:
             teacher_ckpt=args.teacher_ckpt,
         )
         init_cpu_distributed(cfg)
-    build_runner(cfg).train()
+    # a full disk in the middle of a training keeps its traceback, a missing teacher needs none
+    with readable_errors('train.py', UsageError, CheckpointError, FileNotFoundError):
+        build_runner(cfg).train()
     finish()
 
 

@@ -14,15 +14,16 @@ class UsageError(ValueError):
 
 
 @contextmanager
-def readable_errors(program: str) -> Iterator[None]:
+def readable_errors(program: str, *kinds: type[Exception]) -> Iterator[None]:
     """Ends the program with one sentence on stderr and exit status 1 for errors of the input.
 
     Everything else keeps its traceback, since it is a defect and not a mistake of the user.
 
     Args:
         program: The name that stands before the sentence, such as `'train.py'`.
+        *kinds: The errors to tell so; `UsageError`, `CheckpointError` and `OSError` if none is given.
     """
     try:
         yield
-    except (UsageError, CheckpointError, OSError) as error:
+    except kinds or (UsageError, CheckpointError, OSError) as error:
         sys.exit(f'{program}: {error}')

@@ -152,9 +152,21 @@ def test_two_processes_without_a_gpu(place, teacher):
 def test_a_missing_teacher_stops_before_training(place):
     text = python(
         *('tools/train.py', 'configs/mini/faster_rcnn_dpk.py', '--work-dir', place / 'missing'),
-        *('--teacher-ckpt', place / 'none.pth', '--cfg-options', *data_options(place)),
+        *('--cfg-options', *data_options(place), f'model.teacher_ckpt={place}/none.pth'),
         expect=1,
     )
-    assert 'none.pth' in text.splitlines()[-1]
-    assert 'does not exist' in text.splitlines()[-1]
+    said = text.splitlines()[-1]
+    assert 'none.pth' in said and 'does not exist' in said
+    assert 'python tools/train.py configs/mini/faster_rcnn_teacher.py' in said
+    assert 'Traceback' not in text
+
+
+def test_a_wrong_teacher_stops_before_training(place, trained):
+    text = python(
+        *('tools/train.py', 'configs/mini/faster_rcnn_dpk.py', '--work-dir', place / 'wrong'),
+        *('--teacher-ckpt', trained[0] / 'student_last.pth', '--cfg-options', *data_options(place)),
+        expect=1,
+    )
+    said = text.splitlines()[-1]
+    assert 'does not fit the teacher' in said and 'is (8, 3, 7, 7) instead of (32, 3, 7, 7)' in said
     assert 'Traceback' not in text

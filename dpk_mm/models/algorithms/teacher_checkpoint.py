@@ -9,6 +9,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from ...compat.checkpoint import load_checkpoint_file
+from ...engine.errors import UsageError
 from ..backbones.published import revise_published_keys
 
 
@@ -48,7 +49,7 @@ def load_teacher(teacher: nn.Module, teacher_ckpt: str, command: str | None = No
 
     Raises:
         FileNotFoundError: If a local file does not exist.
-        ValueError: If keys or shapes differ.
+        UsageError: (a ValueError) If keys or shapes differ.
     """
     if is_remote(teacher_ckpt):
         checkpoint = CheckpointLoader.load_checkpoint(teacher_ckpt, map_location='cpu')
@@ -66,7 +67,7 @@ def load_teacher(teacher: nn.Module, teacher_ckpt: str, command: str | None = No
         if k in found and found[k].shape != expected[k].shape
     ]
     if wrong:
-        raise ValueError(
+        raise UsageError(
             f'teacher_ckpt: {teacher_ckpt!r} does not fit the teacher of the config: {_few(wrong)}; '
             'give the checkpoint of this very model, or change teacher= to the model of the checkpoint.'
         )
@@ -82,7 +83,7 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]
         parts (Sequence[str]): Module names such as 'neck', 'rpn_head', 'roi_head' or 'neck.fpn_convs'.
 
     Raises:
-        ValueError: If a part is missing on either side or its weights differ in name or shape.
+        UsageError: (a ValueError) If a part is missing on either side or its weights differ in name or shape.
     """
     for part in parts:
         sides = {}
@@ -90,7 +91,7 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]
             module = dict(model.named_modules()).get(part) if part else None
             if module is None:
                 known = ', '.join(name for name, _ in model.named_children())
-                raise ValueError(
+                raise UsageError(
                     f'inherit: the {side} has no part {part!r}; its parts are {known}.'
                 )
             sides[side] = module
@@ -102,7 +103,7 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]
             if own[k].shape != given[k].shape
         ]
         if wrong:
-            raise ValueError(
+            raise UsageError(
                 f"inherit: {part!r} of the student cannot start from the teacher's: "
                 f'{_few(sorted(wrong))}; take {part!r} out of inherit, or give both the same widths.'
             )

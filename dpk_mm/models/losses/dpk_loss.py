@@ -63,6 +63,8 @@ class DPKLoss(nn.Module):
                 self.transforms[name] = DPKTransform(**cfg)
             except (TypeError, ValueError) as error:
                 raise ValueError(f'DPKLoss: transforms.{name}: {error}') from error
+        if criterion is not None:
+            self._check_criterion_stages()
         if isinstance(criterion, Mapping):
             criterion = dict(criterion)
             # A hybrid has the teacher's width already: no alignment layer may be left without gradient.
@@ -72,6 +74,23 @@ class DPKLoss(nn.Module):
         self.loss_weight = loss_weight
         self.mask_ratio: MaskRatioPolicy = CKAMaskRatio()
         self._resized: set[str] = set()
+
+    def _check_criterion_stages(self) -> None:
+        """A criterion compares level i with level i, weighs levels itself, and sees one hybrid per level."""
+        seen: dict[int, str] = {}
+        for name, index in self.student_index.items():
+            problem = None
+            if index < 0:
+                problem = f'index is {index}, but must be counted from 0'
+            elif index != self.teacher_index[name]:
+                problem = f'student_index {index} and teacher_index {self.teacher_index[name]} must be equal'
+            elif self.stage_weight[name] != 1.0:
+                problem = f'weight is {self.stage_weight[name]}, but levels are weighted by the criterion; leave it out'
+            elif index in seen:
+                problem = f'index {index} is taken by {seen[index]} already'
+            if problem:
+                raise ValueError(f'DPKLoss: transforms.{name}: with a criterion, {problem}.')
+            seen[index] = name
 
     def forward(
         self,
