@@ -23,7 +23,8 @@ def readable_errors(program: str, *kinds: type[Exception]) -> Iterator[None]:
         program: The name that stands before the sentence, such as `'train.py'`.
         *kinds: The errors to tell so; `UsageError`, `CheckpointError` and `OSError` if none is given.
     """
+    caught = kinds or (UsageError, CheckpointError, OSError)
     try:
         yield
-    except kinds or (UsageError, CheckpointError, OSError) as error:
+    except caught as error:
         sys.exit(f'{program}: {error}')

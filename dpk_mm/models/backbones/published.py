@@ -142,7 +142,12 @@ def _rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _shapes(weights: Mapping[str, Tensor]) -> Shapes:
-    return {key: tuple(value.shape) for key, value in weights.items()}
+    # files older than BatchNorm's counters lack them, and no inference needs them
+    return {
+        key: tuple(value.shape)
+        for key, value in weights.items()
+        if not key.endswith('num_batches_tracked')
+    }
 
 
 @cache

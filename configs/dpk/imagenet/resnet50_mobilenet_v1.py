@@ -1,0 +1,14 @@
+_base_ = '../../_base_/imagenet_dpk.py'
+from dpk_mm.models.pairs import dpk_transforms  # noqa: E402
+
+model = dict(
+    architecture=dict(
+        backbone=dict(_delete_=True, type='MobileNetV1'), head=dict(in_channels=1024)
+    ),
+    teacher_ckpt='torchvision://resnet50',
+    distiller=dict(
+        distill_losses=dict(
+            loss_dpk=dict(transforms=dpk_transforms('imagenet/resnet50_mobilenetv1'))
+        )
+    ),
+)
