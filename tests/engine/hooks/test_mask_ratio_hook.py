@@ -29,7 +29,8 @@ def runner(model, resume=True):
 
 
 def build(name, **kwargs):
-    return HOOKS.build(dict(type=name, **kwargs))
+    # with the scope: another test may have made mmdet's the default one
+    return HOOKS.build(dict(type=f'mmrazor.{name}', **kwargs))
 
 
 @pytest.fixture

@@ -219,7 +219,7 @@ def test_channels_that_do_not_fit_name_the_stage():
     ('stage', 'message'),
     [
         (dict(index=-1), 'index is -1'),
-        (dict(student_index=1, teacher_index=2), 'must be equal'),
+        (dict(student_index=1, teacher_index=2), 'student_index 1 and teacher_index 2 must be'),
         (dict(index=1, weight=2.0), 'weight is 2.0'),
         (dict(index=2), 'index 2 is taken by P5'),
     ],
