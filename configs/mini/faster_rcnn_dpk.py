@@ -6,6 +6,8 @@ model = dict(
             _delete_=True,
             loss_dpk=dict(
                 type='DPKLoss',
+                # Sinusoidal positions, as in the authors' code: a learned table starts at nothing, and six epochs
+                # are too few for it (mAP 0.166 instead of 0.188 with seed 0).
                 # Two levels by their index among the outputs of the neck, with 8x8 and 4x4 cells.
                 transforms=dict(
                     P4=dict(
@@ -18,7 +20,7 @@ model = dict(
                         decoder_embed_dims=128,
                         decoder_depth=2,
                         num_heads=4,
-                        position_grid=(8, 8),
+                        position_embedding='sinusoidal',
                     ),
                     P5=dict(
                         index=3,
@@ -30,7 +32,7 @@ model = dict(
                         decoder_embed_dims=128,
                         decoder_depth=2,
                         num_heads=4,
-                        position_grid=(4, 4),
+                        position_embedding='sinusoidal',
                     ),
                 ),
                 # The weights of the FGD config.

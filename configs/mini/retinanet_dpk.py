@@ -18,7 +18,7 @@ model = dict(
                         decoder_embed_dims=128,
                         decoder_depth=2,
                         num_heads=4,
-                        position_grid=(8, 8),
+                        position_embedding='sinusoidal',
                     ),
                     P5=dict(
                         index=2,
@@ -30,7 +30,7 @@ model = dict(
                         decoder_embed_dims=128,
                         decoder_depth=2,
                         num_heads=4,
-                        position_grid=(4, 4),
+                        position_embedding='sinusoidal',
                     ),
                 ),
                 # The weights of the FGD config.
