@@ -280,8 +280,11 @@ def test_mini_configs_are_one_experiment(detector):
         assert cfg.model.teacher_command.endswith(f'configs/mini/{detector}_teacher.py')
     weights = dpk.model.distiller.distill_losses.loss_dpk.criterion.weights
     assert weights == fgd.model.distiller.distill_losses.loss_fgd.weights
-    # 128 pixels: 8x8 cells at P4, 4x4 at P5
+    transforms = dpk.model.distiller.distill_losses.loss_dpk.transforms
     first = 2 if detector == 'faster_rcnn' else 3
-    for level in dpk.model.distiller.distill_losses.loss_dpk.transforms.values():
-        side = 128 // 2 ** (first + level.index)
-        assert tuple(level.position_grid) == (side, side)
+    assert {name: level.index for name, level in transforms.items()} == {
+        'P4': 4 - first,
+        'P5': 5 - first,
+    }
+    for level in transforms.values():
+        assert (level.patch_size, level.position_embedding) == (1, 'sinusoidal')
