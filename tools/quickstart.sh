@@ -22,4 +22,6 @@ if [[ -z "${DPK_PYTHON:-}" ]]; then
   bash tools/install.sh "$venv"
   DPK_PYTHON="$venv/bin/python"
 fi
+# mmengine imports pkg_resources, which says so in every process; the reader of this console can do nothing about it
+export PYTHONWARNINGS="${PYTHONWARNINGS:+$PYTHONWARNINGS,}ignore:pkg_resources is deprecated as an API:UserWarning"
 exec "$DPK_PYTHON" -m dpk_mm.quickstart "$@"
