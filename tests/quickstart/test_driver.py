@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -377,6 +378,8 @@ class TestCommandLine:
             env=dict(os.environ, PYTHONPATH=str(package_root)),
             stdout=subprocess.PIPE,
             text=True,
+            # tests that run in the background inherit an ignored SIGINT, a user's shell gives none
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         try:
             pid_file = tmp_path / 'pid'
