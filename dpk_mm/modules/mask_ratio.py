@@ -170,7 +170,7 @@ class _SimilarityMaskRatio(MaskRatioPolicy):
         sums = torch.stack([self.terms(name, *pair) for name, pair in features.items()])
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(sums)  # every rank must mask the same share
-        # The only host-device synchronisation of a DPK step: the count of tokens has to be a number.
+        # One host-device synchronisation for all stages: the count of tokens has to be a number.
         values = self.similarity(sums).tolist()
         wanted = {}
         for name, value in zip(features, values, strict=True):

@@ -111,7 +111,7 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]
 
 
 def _optional(key: str) -> bool:
-    # BatchNorm counters are absent from old files; mmdet of 2.x saved the normaliser of QFL-like losses.
+    # BatchNorm's counters are absent from old files, and inference does not read them.
     return key.endswith('num_batches_tracked')
 
 
