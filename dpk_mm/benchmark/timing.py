@@ -1,0 +1,112 @@
+"""Times of several cases that take turns, and the peak of the memory that one of them needs."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+Case = Callable[[], Any]
+
+
+class Timing(NamedTuple):
+    """Seconds of one case.
+
+    Attributes:
+        median: Median over the counted rounds.
+        lower: First quartile.
+        upper: Third quartile.
+        rounds: How many were counted.
+    """
+
+    median: float
+    lower: float
+    upper: float
+    rounds: int
+
+
+def summarise(seconds: list[float]) -> Timing:
+    """Median and quartiles."""
+    lower, median, upper = (float(v) for v in np.percentile(seconds, (25, 50, 75)))
+    return Timing(median, lower, upper, len(seconds))
+
+
+def interleave(
+    cases: Mapping[str, Case], rounds: int, warmup: int = 2, device: str = 'cpu'
+) -> dict[str, Timing]:
+    """Times cases that take turns, so that a machine that slows down slows all of them.
+
+    On CUDA each case is timed by events around it, after the device has finished what was before.
+
+    Args:
+        cases: Name -> what to time.
+        rounds: Counted calls of each case.
+        warmup: Calls of each case before them.
+        device: 'cpu' or 'cuda'.
+
+    Returns:
+        A :class:`Timing` for each case.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in cases}
+    for number in range(warmup + rounds):
+        for name, case in cases.items():
+            seconds = _on_cuda(case) if device.startswith('cuda') else _on_cpu(case)
+            if number >= warmup:
+                taken[name].append(seconds)
+    return {name: summarise(values) for name, values in taken.items()}
+
+
+def _on_cpu(case: Case) -> float:
+    start = time.perf_counter()
+    case()
+    return time.perf_counter() - start
+
+
+def _on_cuda(case: Case) -> float:
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    begin.record()
+    case()
+    end.record()
+    torch.cuda.synchronize()
+    return begin.elapsed_time(end) / 1000
+
+
+def peak_memory(case: Case, device: str = 'cpu') -> int:
+    """Peak of the tensor memory that a call needs beyond what was there before it, in bytes.
+
+    On CUDA it is what the caching allocator says, on the CPU the running sum of the allocations
+    that torch's profiler records.
+
+    Args:
+        case: What to run, once.
+        device: 'cpu' or 'cuda'.
+
+    Returns:
+        Bytes.
+    """
+    if device.startswith('cuda'):
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        case()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the profiler warns of cycles that are not used here
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+        ) as profile:
+            case()
+    # The sum over operators that the public tables give knows no peak; the raw events do.
+    events = profile.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == '[memory]')
+    now = peak = 0
+    for _, size in changes:
+        now += size
+        peak = max(peak, now)
+    return peak

@@ -1,0 +1,93 @@
+"""Measures what distillation costs: all cases of a suite in one process, taking turns.
+
+Suites: step (whole steps against the floor), parts (of one step), image_side, batch_size, ranks (growth of
+the step), fgd, fgd_boxes, fgd_levels, encoders, tokens, gap (single functions), imports.
+"""
+
+import argparse
+import sys
+
+import torch
+from mmengine.logging import MMLogger
+from rich.console import Console
+
+import dpk_mm  # noqa: F401 (repairs mmrazor)
+from dpk_mm.benchmark import functions, growth, report
+from dpk_mm.benchmark.imports import imports
+from dpk_mm.benchmark.parts import parts
+from dpk_mm.benchmark.steps import steps
+
+STEP_SUITES = ('step', 'parts', 'image_side', 'batch_size', 'ranks')
+SUITES = (*STEP_SUITES, *functions.SUITES, 'imports')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('suites', nargs='+', choices=(*SUITES, 'all'), metavar='SUITE')
+    parser.add_argument('--config', default='configs/mini/faster_rcnn_dpk.py')
+    parser.add_argument('--compare', nargs='+', default=[], help='further configs (step)')
+    parser.add_argument('--image-size', nargs=2, type=int, metavar=('HEIGHT', 'WIDTH'))
+    parser.add_argument('--batch-size', type=int)
+    parser.add_argument('--boxes', type=int, default=10, help='boxes an image')
+    parser.add_argument('--mask-ratio', type=float, default=0.5, help='of all stages')
+    parser.add_argument('--amp', choices=('float16', 'bfloat16'), help='mixed precision')
+    parser.add_argument('--rounds', type=int, default=15, help='counted calls of each case')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), help='CUDA if there is one')
+    parser.add_argument('--no-rivals', action='store_true', help="leave out mmrazor's own losses")
+    parser.add_argument('--target', default='', help='shown beside the config in the step suite')
+    parser.add_argument('--json', metavar='FILE', help='write all figures')
+    parser.add_argument('--markdown', metavar='FILE', help='write the tables')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    MMLogger.get_current_instance().setLevel('ERROR')
+    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    size = tuple(args.image_size) if args.image_size else None
+    console = Console(width=None if sys.stdout.isatty() else 132)
+    suites = SUITES if 'all' in args.suites else args.suites
+    rows = []
+    for suite in suites:
+        if suite in functions.SUITES:
+            found = functions.SUITES[suite](args.rounds, device)
+        elif suite == 'imports':
+            found = imports(args.rounds)
+        elif suite == 'ranks':
+            found = growth.ranks(args.config, args.rounds, args.batch_size, size)
+        elif suite == 'image_side':
+            found = growth.image_sides(args.config, args.rounds, device, amp=args.amp)
+        elif suite == 'batch_size':
+            found = growth.batch_sizes(
+                args.config, args.rounds, device, image_size=size, amp=args.amp
+            )
+        else:
+            common = dict(
+                device=device,
+                batch_size=args.batch_size,
+                image_size=size,
+                boxes_per_image=args.boxes,
+                amp=args.amp,
+                mask_ratio=args.mask_ratio,
+            )
+            if suite == 'parts':
+                found = parts(args.config, args.rounds, **common)
+            else:
+                rivals = not args.no_rivals
+                common |= dict(compare=args.compare, rivals=rivals, target=args.target)
+                found = steps(args.config, args.rounds, **common)
+        console.print(report.table(suite, found))
+        rows += found
+        if args.json:  # after each suite: a run that is stopped keeps what it has
+            report.write_json(
+                rows, args.json, environment=report.environment(device), arguments=vars(args)
+            )
+    if args.markdown:
+        with open(args.markdown, 'w', encoding='utf-8') as file:
+            file.write(report.markdown(rows))
+
+
+if __name__ == '__main__':
+    main()
