@@ -1,0 +1,84 @@
+"""The resolution that a network is tested at, read from its config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+
+from ..engine.errors import UsageError
+
+# Data sets whose images come as arrays of one size, so that their pipelines need not say it.
+_SIZE_OF_DATASET = {'CIFAR10': 32, 'CIFAR100': 32, 'MNIST': 28, 'FashionMNIST': 28}
+# The argument by which a transform sets the size, (width, height) or the side of a square.
+_SIZE_ARGUMENTS = {
+    'CenterCrop': 'crop_size',
+    'EfficientNetCenterCrop': 'crop_size',
+    'EfficientNetRandomCrop': 'scale',
+    'RandomCrop': 'crop_size',
+    'RandomResize': 'scale',
+    'RandomResizedCrop': 'scale',
+    'Resize': 'scale',
+    'ResizeEdge': 'scale',
+}
+_LOADERS = ('test_dataloader', 'val_dataloader', 'train_dataloader')
+
+
+def input_size(cfg: Config) -> tuple[int, int]:
+    """Returns the size of an image behind the config's pipeline, before it is padded.
+
+    The pipeline of testing counts, and that of training where testing changes no size. Of a scale such as
+    (1333, 800) with `keep_ratio` it is the landscape image that reaches both.
+
+    Args:
+        cfg: Of a training of mmdet or mmpretrain, distillation or not.
+
+    Returns:
+        (height, width) in pixels.
+
+    Raises:
+        UsageError: If no pipeline sets a size and the data set has no known one.
+    """
+    datasets = list(_datasets(cfg))
+    for dataset in datasets:
+        for transform in reversed(dataset.get('pipeline') or []):
+            argument = _SIZE_ARGUMENTS.get(_name(transform))
+            size = transform.get(argument) if argument else None
+            if isinstance(size, (list, tuple)) and isinstance(size[0], (list, tuple)):
+                size = size[-1]  # the largest of a range, as configs have it
+            if isinstance(size, int):
+                return size, size
+            if size is not None:
+                width, height = size
+                return int(height), int(width)
+    for dataset in datasets:
+        if _name(dataset) in _SIZE_OF_DATASET:
+            side = _SIZE_OF_DATASET[_name(dataset)]
+            return side, side
+    raise UsageError(
+        f'{cfg.filename}: the size of an image is not known, since no pipeline of its dataloaders '
+        'has a transform that sets it, such as Resize: give it with --shape HEIGHT WIDTH'
+    )
+
+
+def reads_files(cfg: Config) -> bool:
+    """Whether images reach the data preprocessor as files are read, BGR, and not as a data set gives them."""
+    for dataset in _datasets(cfg):
+        return any(_name(t).startswith('LoadImage') for t in dataset.get('pipeline') or [])
+    return True
+
+
+def _datasets(cfg: Config) -> Iterator[Any]:
+    for name in _LOADERS:
+        dataset = (cfg.get(name) or {}).get('dataset')
+        while dataset and 'dataset' in dataset:  # RepeatDataset and its like
+            dataset = dataset['dataset']
+        if dataset:
+            yield dataset
+
+
+def _name(cfg: Any) -> str:
+    """The type of a config's dict without its scope."""
+    kind = cfg.get('type', '')
+    return kind.split('.')[-1] if isinstance(kind, str) else kind.__name__
