@@ -61,6 +61,7 @@ setup(
         'numpy>=1.24',
         'pycocotools',
         'rich',
+        'timm>=1.0',  # CaiT teachers, through mmpretrain's wrapper
         'setuptools<82',  # mmengine needs its pkg_resources for `package::config` paths
     ],
     extras_require={'dev': read_requirements('dev.txt')},
