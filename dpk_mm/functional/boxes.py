@@ -42,8 +42,10 @@ def box_cells(
     low = torch.minimum(boxes[:, :2], boxes[:, 2:])
     high = torch.maximum(boxes[:, :2], boxes[:, 2:])
     outside = ((high < 0) | (low >= size)).any(1) | ~torch.isfinite(boxes).all(1)
-    first = (low.clamp(min=0) / size * grid).floor()
-    last = (torch.minimum(high, size) / size * grid).ceil()
+    # Multiplied first: x / size * grid misses a whole cell number by one rounding for every eleventh
+    # coordinate that lies on the border of two cells, and its box then has a row or column too many.
+    first = (low.clamp(min=0) * grid / size).floor()
+    last = (torch.minimum(high, size) * grid / size).ceil()
     last = torch.where(outside.unsqueeze(1), first - 1, last)
     return torch.cat([first, last], dim=1)
 

@@ -101,6 +101,32 @@ def random_mask(
     return mask_by_scores(noise, num_masked)
 
 
+def unmasked(
+    batch_size: int, num_tokens: int, device: torch.device | str | None = None
+) -> TokenMask:
+    """The mask that leaves all tokens to the student."""
+    index = torch.arange(num_tokens, device=device).expand(batch_size, -1)
+    return TokenMask(index, index[:, :0])
+
+
+def tokens_to_cells(chosen: Tensor, feature_shape: tuple[int, int], patch_size: int) -> Tensor:
+    """Which cells of a map belong to the chosen tokens.
+
+    Args:
+        chosen (Tensor): ``[N, L]`` bool or float, row by row, of the k x k patches that cover the map.
+        feature_shape (tuple[int, int]): (H, W) of the map; patches that stick out are cropped.
+        patch_size (int): k.
+
+    Returns:
+        Tensor: ``[N, 1, H, W]``.
+    """
+    height, width = feature_shape
+    cells = chosen.view(chosen.shape[0], 1, -(-height // patch_size), -1)
+    for dim in (2, 3):
+        cells = cells.repeat_interleave(patch_size, dim)
+    return cells[..., :height, :width]
+
+
 def take_tokens(tokens: Tensor, index: Tensor) -> Tensor:
     """``[N, L, D]`` and ``[N, M]`` indices -> ``[N, M, D]``."""
     return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))

@@ -103,7 +103,9 @@ def _hsic_from_features(x: Tensor, y: Tensor) -> Tensor:
         pairs = cross - n / (n - 2) * (ka * kb).sum() + ka.sum() * kb.sum() / ((n - 1) * (n - 2))
         return pairs / (n * (n - 3))
 
-    return torch.stack([hsic(x, y, k, m), hsic(x, x, k, k), hsic(y, y, m, m)])
+    values = torch.stack([hsic(x, y, k, m), hsic(x, x, k, k), hsic(y, y, m, m)])
+    size = torch.stack([(v.T @ v).double().square().sum() for v in (x, y)]) / (n * (n - 3))
+    return _without_rounding(values, 4 * torch.finfo(torch.float32).eps * size)
 
 
 def _hsic_from_grams(k: Tensor, m: Tensor) -> Tensor:
@@ -118,7 +120,20 @@ def _hsic_from_grams(k: Tensor, m: Tensor) -> Tensor:
         pairs = trace + sa.sum() * sb.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (sa * sb).sum()
         return pairs / (n * (n - 3))
 
-    return torch.stack([hsic(k, m, ks, ms), hsic(k, k, ks, ks), hsic(m, m, ms, ms)])
+    values = torch.stack([hsic(k, m, ks, ms), hsic(k, k, ks, ks), hsic(m, m, ms, ms)])
+    size = torch.stack([k.square().sum(), m.square().sum()]) / (n * (n - 3))
+    return _without_rounding(values, (4 * torch.finfo(torch.float32).eps) ** 2 * size)
+
+
+def _without_rounding(values: Tensor, floor: Tensor) -> Tensor:
+    """Sets an HSIC_1(X, X) below its own rounding error to zero, and with it HSIC_1(X, Y).
+
+    A feature whose samples are all alike but one or two is nearly centred away; the quotient of
+    what is left could be anything, 5e7 for one.
+    """
+    own = values[1:].masked_fill(values[1:] <= floor, 0)
+    cross = values[:1].masked_fill((own == 0).any(), 0)
+    return torch.cat([cross, own])
 
 
 def unbiased_hsic(x: Tensor, y: Tensor) -> Tensor:
@@ -190,7 +205,8 @@ def mean_cosine_similarity(x: Tensor, y: Tensor) -> Tensor:
             student and teacher need the same width.
 
     Returns:
-        Tensor: Scalar, float64, in [-1, 1].
+        Tensor: Scalar, float64, in [-1, 1]; a map of zeros has the cosine 0 with everything. NaN where
+        a feature is not finite.
 
     Raises:
         ValueError: If the shapes differ.
@@ -205,5 +221,15 @@ def mean_cosine_similarity(x: Tensor, y: Tensor) -> Tensor:
             'use CKAMaskRatioHook, which takes any two widths.'
         )
     with torch.autocast(x.device.type, enabled=False):
-        cosine = F.cosine_similarity(x.float().flatten(2), y.float().flatten(2), dim=2)
+        cosine = F.cosine_similarity(_unit_range(x), _unit_range(y), dim=2)
     return cosine.double().mean()
+
+
+def _unit_range(x: Tensor) -> Tensor:
+    """``[N, C, H * W]`` float32, every map divided by its largest magnitude.
+
+    The cosine does not see it, but its norms do: the square of 1e30 leaves float32, and next to
+    torch's eps a map of 1e-30 would have no direction.
+    """
+    x = x.float().flatten(2)
+    return x / x.abs().amax(2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)

@@ -2,6 +2,7 @@
 
 from .context_block import ContextBlock
 from .dpk_transform import DPKTransform, count_parameters
+from .hybrid_transform import FeatureTransform, HybridTransform
 from .mask_ratio import (
     CKAMaskRatio,
     CosineMaskRatio,
@@ -10,21 +11,34 @@ from .mask_ratio import (
     LinearMaskRatio,
     MaskRatioPolicy,
 )
+from .mask_strategy import MaskContext, MaskStrategy, build_mask
+from .other_transforms import ConvEncoderDecoderTransform, ConvTransform, MLPDecoderTransform
 from .tokens import PatchEmbed, PositionEmbedding, grid_of, sinusoid_table, unpatchify
 from .transformer import Transformer
+from .transforms import TRANSFORMS, build_transform
 
 __all__ = [
+    'TRANSFORMS',
     'CKAMaskRatio',
     'ContextBlock',
+    'ConvEncoderDecoderTransform',
+    'ConvTransform',
     'CosineMaskRatio',
     'DPKTransform',
     'ExponentialMaskRatio',
+    'FeatureTransform',
     'FixedMaskRatio',
+    'HybridTransform',
     'LinearMaskRatio',
+    'MLPDecoderTransform',
+    'MaskContext',
     'MaskRatioPolicy',
+    'MaskStrategy',
     'PatchEmbed',
     'PositionEmbedding',
     'Transformer',
+    'build_mask',
+    'build_transform',
     'count_parameters',
     'grid_of',
     'sinusoid_table',

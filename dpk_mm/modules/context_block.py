@@ -56,6 +56,16 @@ class ContextBlock(nn.Module):
         """
         flat = feature.flatten(2)  # [N, C, HW]
         share = (self.w_k.weight @ flat).softmax(-1)  # [N, 1, HW]
-        pooled = (flat @ share.transpose(1, 2)).squeeze(-1)
+        return self.term((flat @ share.transpose(1, 2)).squeeze(-1))
+
+    def term(self, pooled: Tensor) -> Tensor:
+        """The term of features that were pooled with the attention of ``W_k`` already.
+
+        Args:
+            pooled (Tensor): ``[N, C]``.
+
+        Returns:
+            Tensor: ``[N, C]``.
+        """
         term: Tensor = self.w_v2(self.relu(self.norm(self.w_v1(pooled))))
         return term

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..functional.masking import TokenMask, random_mask, stitch_tokens, take_tokens
-from .tokens import PatchEmbed, PositionEmbedding, grid_of, unpatchify
+from ..functional.masking import TokenMask, take_tokens
+from .hybrid_transform import HybridTransform, check_heads, check_sizes, init_linear
+from .tokens import PatchEmbed, PositionEmbedding, grid_of
 from .transformer import Transformer
 
 
-class DPKTransform(nn.Module):
+class DPKTransform(HybridTransform):
     """Builds the hybrid feature of one stage: the student's tokens, the teacher's in the holes.
 
     Both features are cut into k x k patches and embedded; a share ``mask_ratio`` of the student's tokens is dropped and
@@ -38,11 +38,14 @@ class DPKTransform(nn.Module):
         position_embedding (str): 'learnable' (the paper's text) or 'sinusoidal' (authors' code).
         position_grid (int | tuple[int, int]): Token grid of the learnable table, interpolated for other sizes.
         encode_first (bool): Encode all tokens and mask after the encoders.
+        prior (str): What stands in the masked places: 'teacher', 'zeros', 'mask_token' or 'none'; see
+            :class:`HybridTransform`.
 
     Raises:
-        ValueError: If a size is below 1, heads do not divide a width, or the position embedding is unknown.
+        ValueError: If a size is below 1, a depth below 0, heads do not divide a width, or the position embedding or the
+            prior is unknown.
 
-    Source: Section 2.2 and A.2, Eq. 4.
+    Source: Section 2.2 and A.2, Eq. 4; the priors: Table 7.
     """
 
     def __init__(
@@ -59,108 +62,56 @@ class DPKTransform(nn.Module):
         position_embedding: str = 'learnable',
         position_grid: int | tuple[int, int] = 14,
         encode_first: bool = False,
+        prior: str = 'teacher',
     ) -> None:
-        super().__init__()
-        decoder_embed_dims = decoder_embed_dims or embed_dims
-        sizes = dict(
-            student_channels=student_channels,
-            teacher_channels=teacher_channels,
-            patch_size=patch_size,
-            embed_dims=embed_dims,
-            decoder_embed_dims=decoder_embed_dims,
-        )
-        for name, value in sizes.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f'{name} must be a whole number of at least 1, but is {value!r}.')
-        self.student_channels = student_channels
-        self.teacher_channels = teacher_channels
-        self.patch_size = patch_size
+        width = decoder_embed_dims or embed_dims
+        check_sizes(1, embed_dims=embed_dims, decoder_embed_dims=width)
+        check_sizes(0, encoder_depth=encoder_depth, decoder_depth=decoder_depth)
+        heads = decoder_num_heads or num_heads
+        check_heads('num_heads', num_heads, 'embed_dims', embed_dims)
+        heads_name = 'decoder_num_heads' if decoder_num_heads else 'num_heads'
+        check_heads(heads_name, heads, 'decoder_embed_dims', width)
+        super().__init__(student_channels, teacher_channels, patch_size, width, prior)
         self.encode_first = encode_first
 
         self.student_embed = PatchEmbed(student_channels, embed_dims, patch_size)
-        self.teacher_embed = PatchEmbed(teacher_channels, embed_dims, patch_size)
+        if prior == 'teacher':
+            self.teacher_embed = PatchEmbed(teacher_channels, embed_dims, patch_size)
         self.student_position = PositionEmbedding(embed_dims, position_embedding, position_grid)
-        self.teacher_position = PositionEmbedding(embed_dims, position_embedding, position_grid)
+        if prior == 'teacher':
+            self.teacher_position = PositionEmbedding(embed_dims, position_embedding, position_grid)
         self.student_encoder = Transformer(embed_dims, encoder_depth, num_heads)
-        self.teacher_encoder = Transformer(embed_dims, encoder_depth, num_heads)
+        if prior == 'teacher':
+            self.teacher_encoder = Transformer(embed_dims, encoder_depth, num_heads)
         # One for both streams: what the encoders say has to mean the same to the decoder.
-        self.encoder_to_decoder = nn.Linear(embed_dims, decoder_embed_dims, bias=False)
-        self.decoder_position = PositionEmbedding(
-            decoder_embed_dims, position_embedding, position_grid
-        )
-        self.decoder = Transformer(
-            decoder_embed_dims, decoder_depth, decoder_num_heads or num_heads
-        )
-        self.head = nn.Linear(decoder_embed_dims, teacher_channels * patch_size**2)
-        self.apply(self._init_linear)
+        self.encoder_to_decoder = nn.Linear(embed_dims, width, bias=False)
+        self.decoder_position = PositionEmbedding(width, position_embedding, position_grid)
+        self.decoder = Transformer(width, decoder_depth, heads)
+        self.head = nn.Linear(width, teacher_channels * patch_size**2)
+        self.apply(init_linear)
 
-    @staticmethod
-    def _init_linear(module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    def transform(self, student_feat: Tensor, teacher_feat: Tensor, mask: TokenMask) -> Tensor:
+        """See :meth:`forward`; features of one H x W."""
+        grid = grid_of((teacher_feat.shape[-2], teacher_feat.shape[-1]), self.patch_size)
+        student = self._stream('student', student_feat, grid, mask.student)
+        teacher = None
+        if self.prior == 'teacher':
+            teacher = self._stream('teacher', teacher_feat, grid, mask.teacher)
+        tokens = self.stitch(student, teacher, mask)
+        tokens = tokens + self.decoder_position(grid, tokens.device).to(tokens.dtype)
+        return self.to_map(self.head(self.decoder(tokens)), teacher_feat)
 
-    def num_tokens(self, feature_shape: tuple[int, int]) -> int:
-        """Tokens of a teacher feature of (H, W)."""
-        rows, columns = grid_of(feature_shape, self.patch_size)
-        return rows * columns
-
-    def forward(
-        self,
-        student_feat: Tensor,
-        teacher_feat: Tensor,
-        mask_ratio: float,
-        mask: TokenMask | None = None,
-    ) -> Tensor:
-        """Builds the hybrid feature.
-
-        Args:
-            student_feat (Tensor): ``[N, C_s, h, w]``.
-            teacher_feat (Tensor): ``[N, C_t, H, W]``; no gradient flows into it.
-            mask_ratio (float): pi in [0, 1], share of tokens that the teacher gives. Ignored if ``mask`` is given.
-            mask (TokenMask, optional): Which tokens the teacher gives; drawn at random if None.
-
-        Returns:
-            Tensor: ``[N, C_t, H, W]``.
-
-        Raises:
-            ValueError: If the channels are not those of the constructor or the ratio is outside [0, 1].
-        """
-        self._check(student_feat, 'student', self.student_channels)
-        self._check(teacher_feat, 'teacher', self.teacher_channels)
-        teacher_feat = teacher_feat.detach()
-        shape = (teacher_feat.shape[-2], teacher_feat.shape[-1])
-        if student_feat.shape[-2:] != shape:
-            student_feat = F.interpolate(student_feat, shape, mode='bilinear', align_corners=False)
-        grid, device = grid_of(shape, self.patch_size), teacher_feat.device
-        if mask is None:
-            mask = random_mask(teacher_feat.shape[0], grid[0] * grid[1], mask_ratio, device)
-
-        student = self.student_embed(student_feat)
-        teacher = self.teacher_embed(teacher_feat)
-        student = student + self.student_position(grid, device).to(student.dtype)
-        teacher = teacher + self.teacher_position(grid, device).to(teacher.dtype)
+    def _stream(self, side: str, feature: Tensor, grid: tuple[int, int], index: Tensor) -> Tensor:
+        """``[N, C, H, W]`` -> the encoded tokens at ``index``, of the decoder's width."""
+        tokens = getattr(self, f'{side}_embed')(feature)
+        position = getattr(self, f'{side}_position')(grid, feature.device)
+        encoder = getattr(self, f'{side}_encoder')
+        tokens = tokens + position.to(tokens.dtype)
         if self.encode_first:
-            student, teacher = self.student_encoder(student), self.teacher_encoder(teacher)
-        student = take_tokens(student, mask.student)
-        teacher = take_tokens(teacher, mask.teacher)
-        if not self.encode_first:
-            student, teacher = self.student_encoder(student), self.teacher_encoder(teacher)
-
-        tokens = stitch_tokens(
-            self.encoder_to_decoder(student), self.encoder_to_decoder(teacher), mask
-        )
-        tokens = tokens + self.decoder_position(grid, device).to(tokens.dtype)
-        return unpatchify(self.head(self.decoder(tokens)), shape, self.patch_size)
-
-    @staticmethod
-    def _check(feature: Tensor, side: str, channels: int) -> None:
-        if feature.ndim != 4 or feature.shape[1] != channels:
-            raise ValueError(
-                f'The {side} feature must be [N, {channels}, H, W] ({side}_channels={channels}), '
-                f'but its shape is {tuple(feature.shape)}.'
-            )
+            tokens = take_tokens(encoder(tokens), index)
+        else:
+            tokens = encoder(take_tokens(tokens, index))
+        return self.encoder_to_decoder(tokens)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -23,10 +23,10 @@ def paint(boxes, image_shape, feature_shape):
         top, bottom = sorted((f(box[1]), f(box[3])))
         if right < 0 or bottom < 0 or left >= img_w or top >= img_h:
             continue
-        x1 = math.floor(max(left, f(0)) / f(img_w) * f(w))
-        x2 = math.ceil(min(right, f(img_w)) / f(img_w) * f(w))
-        y1 = math.floor(max(top, f(0)) / f(img_h) * f(h))
-        y2 = math.ceil(min(bottom, f(img_h)) / f(img_h) * f(h))
+        x1 = math.floor(max(left, f(0)) * f(w) / f(img_w))
+        x2 = math.ceil(min(right, f(img_w)) * f(w) / f(img_w))
+        y1 = math.floor(max(top, f(0)) * f(h) / f(img_h))
+        y2 = math.ceil(min(bottom, f(img_h)) * f(h) / f(img_h))
         weight = f(1) / f((x2 - x1 + 1) * (y2 - y1 + 1))
         for row in range(y1, min(y2, h - 1) + 1):
             for column in range(x1, min(x2, w - 1) + 1):

@@ -12,6 +12,8 @@ from dpk_mm.functional import (
     random_mask,
     stitch_tokens,
     take_tokens,
+    tokens_to_cells,
+    unmasked,
 )
 
 
@@ -101,3 +103,17 @@ def test_stitching_by_hand_and_its_gradient():
     (hybrid.flatten() * torch.tensor([1.0, 2.0, 3.0, 4.0])).sum().backward()
     assert student.grad.flatten().tolist() == [1, 4]
     assert teacher.grad.flatten().tolist() == [2, 3]
+
+
+def test_the_mask_that_masks_nothing():
+    mask = unmasked(3, 5)
+    assert mask.student.tolist() == [[0, 1, 2, 3, 4]] * 3
+    assert mask.teacher.shape == (3, 0) and not mask.as_bool().any()
+
+
+def test_cells_of_tokens():
+    chosen = torch.tensor([[True, False, False, True, True, False]])  # 2 x 3 patches of 2 x 2
+    cells = tokens_to_cells(chosen, (3, 5), 2)
+    expected = [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 1, 0]]
+    assert cells.int().tolist() == [[expected]]
+    assert cells.dtype == torch.bool

@@ -61,7 +61,7 @@ def test_frozen_parameters_are_not_counted():
 
 @pytest.mark.parametrize('position', POSITIONS)
 @pytest.mark.parametrize(
-    ('k', 'shape'), [(1, (1, 1)), (1, (3, 5)), (2, (1, 1)), (2, (5, 7)), (4, (5, 7)), (4, (8, 4))]
+    ('k', 'shape'), [(1, (1, 1)), (1, (3, 5)), (2, (2, 2)), (2, (5, 7)), (4, (5, 7)), (4, (8, 4))]
 )
 @pytest.mark.parametrize('ratio', [0.0, 0.5, 1.0])
 def test_output_has_the_teachers_shape(k, shape, ratio, position):

@@ -208,6 +208,14 @@ def _rank_pair(rank, n=6):
     return _pair(n=n, seed=rank, noise=0.2 + rank)
 
 
+def _rank_batches(rank):
+    sizes = [(6, 6), (6, 2), (3, 3), (5, 7), (6, 6)]
+    return [
+        _pair(n=size[rank], seed=10 * i + rank, noise=0.2 + rank + 0.3 * i)
+        for i, size in enumerate(sizes)
+    ]
+
+
 def _one_rank(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
@@ -221,6 +229,26 @@ def _one_rank(rank, folder):
     out['nan'] = policy(dict(P5=(s * (1.0, math.nan)[rank], t)))['P5']
     # three images on a rank are too few alone
     out['gather'] = CKAMaskRatio(gather=True, **OPEN)(dict(P5=_rank_pair(rank, 3)))['P5']
+    out['gather_uneven'] = CKAMaskRatio(gather=True, **OPEN)(dict(P5=_rank_pair(rank, 2 + rank)))[
+        'P5'
+    ]
+    # three mini-batches, of which the second is too small on one rank and the third on both
+    for kind in (dict(window=3), dict(momentum=0.7)):
+        policy, name = CKAMaskRatio(**kind, **OPEN), next(iter(kind))
+        ratios = [policy(dict(P5=pair))['P5'] for pair in _rank_batches(rank)]
+        out[name] = ratios
+        out[f'{name}_state'] = policy.state_dict()
+    # no rank may wait for another that has raised
+    out['errors'] = []
+    for policy, pair in (
+        (CKAMaskRatio(), _pair(n=3)),
+        (CKAMaskRatio(gather=True), _pair(shape=(2, 3 + rank))),
+    ):
+        try:
+            policy(dict(P5=pair))
+        except ValueError as error:
+            out['errors'].append(str(error))
+    out['first_short'] = CKAMaskRatio(**OPEN)(dict(P5=_pair(n=(6, 3)[rank], seed=5)))['P5']
     a, b = _pair(student=5, seed=rank)
     out['cosine'] = CosineMaskRatio(**OPEN)(dict(P5=(a, a + b.abs() * (1 + rank))))['P5']
     with open(os.path.join(folder, f'{rank}.json'), 'w') as file:
@@ -255,6 +283,26 @@ def test_two_ranks_mask_the_same_share(tmp_path):
     pairs = [_rank_pair(rank, 3) for rank in range(2)]
     joined = minibatch_cka(*(torch.cat(side) for side in zip(*pairs, strict=True))).item()
     assert first['gather'] == pytest.approx(1 - joined)
+
+    pairs = [_rank_pair(rank, 2 + rank) for rank in range(2)]
+    joined = minibatch_cka(*(torch.cat(side) for side in zip(*pairs, strict=True))).item()
+    assert first['gather_uneven'] == pytest.approx(1 - joined)
+
+    means = []  # of the ranks that have enough images, mini-batch by mini-batch
+    for pairs in zip(_rank_batches(0), _rank_batches(1), strict=True):
+        sums = [hsic_sums(*pair) for pair in pairs if pair[0].shape[0] >= 4]
+        means.append(sum(sums) / len(sums) if sums else None)
+    for name, weight in (('window', lambda age: age < 3), ('momentum', lambda age: 0.7**age)):
+        seen = []
+        for ratio, mean in zip(first[name], means, strict=True):
+            seen += [] if mean is None else [mean]
+            total = sum(weight(len(seen) - 1 - i) * value for i, value in enumerate(seen))
+            assert ratio == pytest.approx(1 - cka_from_sums(total).item())
+
+    few, shapes = first['errors']
+    assert "at least 4 samples, but stage 'P5' has 3 images" in few
+    assert "one size on all ranks, but stage 'P5' has (6, 3, 2, 3), (6, 3, 2, 4)" in shapes
+    assert first['first_short'] == first['short']
 
     pairs = [_pair(student=5, seed=rank) for rank in range(2)]
     cosines = [

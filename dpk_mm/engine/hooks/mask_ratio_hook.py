@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from typing import Any, ClassVar
 
 from mmengine.hooks import Hook
@@ -16,6 +18,7 @@ from ...modules import (
     LinearMaskRatio,
     MaskRatioPolicy,
 )
+from ..errors import UsageError
 
 _KEY = 'mask_ratio'
 
@@ -29,20 +32,31 @@ class MaskRatioHook(Hook):
     visualizer backend. Its state is saved with each checkpoint and restored at resume.
 
     Args:
-        **policy: Arguments of the policy; see the class that each hook names.
+        **policy: Arguments of the policy; see the class that each hook names. Numbers that may differ between stages
+            take a dict by stage, such as ``ratio=dict(P4=0.5, P5=0.3)``.
 
     Raises:
-        ValueError: Here for bad arguments; before training if the model has no ``DPKLoss``.
+        UsageError: (a ValueError) Here for bad arguments; before training if the model has no ``DPKLoss``, an argument
+            by stage does not name the stages of the model, or two losses give a policy that averages over
+            mini-batches a stage of the same name.
     """
 
     priority = 'NORMAL'
     policy_class: ClassVar[type[MaskRatioPolicy]]
 
     def __init__(self, **policy: Any) -> None:
+        known = [*inspect.signature(self.policy_class).parameters]
+        for name in policy:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                raise UsageError(
+                    f'{type(self).__name__} has no argument {name}'
+                    f'{f", did you mean {close[0]}" if close else ""}; it has {", ".join(known)}.'
+                )
         try:
             self.policy = self.policy_class(**policy)
         except (TypeError, ValueError) as error:
-            raise ValueError(f'{type(self).__name__}: {error}') from error
+            raise UsageError(f'{type(self).__name__}: {error}') from error
 
     def before_run(self, runner) -> None:
         """Binds the policy; before any checkpoint is loaded, so that resuming finds it."""
@@ -51,10 +65,21 @@ class MaskRatioHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         losses = [module for module in model.modules() if isinstance(module, DPKLoss)]
         if not losses:
-            raise ValueError(
+            raise UsageError(
                 f'{type(self).__name__}: the model has no DPKLoss whose mask ratio could be set; remove the hook from '
                 'custom_hooks, or add a DPKLoss to distiller.distill_losses.'
             )
+        stages = [stage for loss in losses for stage in loss.transforms]
+        twice = sorted({stage for stage in stages if stages.count(stage) > 1})
+        if twice and self.policy.remembers:
+            raise UsageError(
+                f'{type(self).__name__}: the stage {twice[0]} is in more than one DPKLoss, and window or momentum '
+                'would mix their mini-batches; give the stages different names in transforms.'
+            )
+        try:
+            self.policy.check_stages(dict.fromkeys(stages))
+        except ValueError as error:
+            raise UsageError(f'{type(self).__name__}: {error}') from error
         for loss in losses:
             loss.mask_ratio = self.policy
 

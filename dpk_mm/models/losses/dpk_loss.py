@@ -6,32 +6,46 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ...modules import CKAMaskRatio, DPKTransform, MaskRatioPolicy
+from ...modules import CKAMaskRatio, MaskRatioPolicy
+from ...modules.mask_strategy import MaskContext
+from .ground_truth import boxes_of
+from .stage import Stage
 
 
 @MODELS.register_module()
 class DPKLoss(nn.Module):
     """``L_feat = D_feat(T_s(F_s, F_t), F_t)`` (Eq. 4), summed over the distilled stages.
 
-    For each stage a :class:`~dpk_mm.modules.DPKTransform` of its own builds the hybrid feature; ``mask_ratio``,
-    a policy that a hook binds before training, gives the share of the teacher. D_feat is the mean squared error on
-    the full map (classification), or a ``criterion`` such as :class:`FGDLoss` (Eq. 9): it sees the tuple of student
+    For each stage a transformation module of its own builds the hybrid feature; ``mask_ratio``, a policy that a
+    hook binds before training, gives the share of the teacher. D_feat is the mean squared error on the full
+    map (classification), or a ``criterion`` such as :class:`FGDLoss` (Eq. 9): it sees the tuple of student
     features with the hybrids in their places, the other levels as they are.
 
+    A stage is a dict of the arguments of its transformation module and of these:
+
+    - ``index``, the place of the stage in the recorded tuples (or ``student_index`` and ``teacher_index``).
+    - ``type``: 'DPKTransform' (the default), or another of :data:`dpk_mm.modules.TRANSFORMS` (Table 8).
+    - ``mask``: 'random' (the default), 'block', 'grid' (Table 6), or a dict with ``type`` and arguments, such as
+      ``dict(type='scores', score='gap')``, an active prior (:mod:`dpk_mm.modules.mask_strategy`).
+    - ``supervise``: 'full' (the default) or 'student', the cells of the tokens that the student kept (Table 9). For
+      the criterion the teacher's own values then stand in the masked cells, so that their residual is zero; FGD's
+      attention and context terms, which look at a whole map, see that mixture.
+    - ``weight`` of the stage (1.0), with MSE.
+    - For tokens of a transformer, ``[N, L, C]``: ``student_extra_tokens`` and ``teacher_extra_tokens`` (0), how many
+      class and distillation tokens stand first and are put aside, and ``student_grid`` and ``teacher_grid``, (rows,
+      columns) of patches that are no square.
+
     Args:
-        transforms (dict[str, dict]): Stage name -> arguments of ``DPKTransform`` and ``index``, the place of the
-            stage in the recorded tuples (or ``student_index`` and ``teacher_index``), optionally ``weight`` (1.0).
-            A value of None drops a stage that a base config has.
+        transforms (dict[str, dict]): Stage name -> its dict. A value of None drops a stage that a base config has.
         criterion (dict | nn.Module, optional): D_feat on the tuple of features; MSE if None.
         loss_weight (float): Factor of the loss, beta in Eq. 3.
 
     Raises:
-        ValueError: If there is no stage, a stage lacks its index, or its arguments do not fit ``DPKTransform``.
+        ValueError: If there is no stage, a stage lacks its index, or one of its arguments is unknown or does not fit.
     """
 
     def __init__(
@@ -41,34 +55,21 @@ class DPKLoss(nn.Module):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        stages = {name: dict(cfg) for name, cfg in transforms.items() if cfg is not None}
-        if not stages:
-            raise ValueError('DPKLoss: transforms names no stage; give at least one, such as P5.')
-        self.student_index: dict[str, int] = {}
-        self.teacher_index: dict[str, int] = {}
-        self.stage_weight: dict[str, float] = {}
         self.transforms = nn.ModuleDict()
-        for name, cfg in stages.items():
-            index = cfg.pop('index', None)
-            for side, indices in (('student', self.student_index), ('teacher', self.teacher_index)):
-                place = cfg.pop(f'{side}_index', index)
-                if place is None:
-                    raise ValueError(
-                        f'DPKLoss: transforms.{name} needs index, the place of the stage in the recorded '
-                        'tuple of features.'
-                    )
-                indices[name] = place
-            self.stage_weight[name] = cfg.pop('weight', 1.0)
-            try:
-                self.transforms[name] = DPKTransform(**cfg)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f'DPKLoss: transforms.{name}: {error}') from error
+        self.stages = {
+            name: Stage(name, cfg, self.transforms)
+            for name, cfg in transforms.items()
+            if cfg is not None
+        }
+        if not self.stages:
+            raise ValueError('DPKLoss: transforms names no stage; give at least one, such as P5.')
         if criterion is not None:
             self._check_criterion_stages()
         if isinstance(criterion, Mapping):
             criterion = dict(criterion)
             # A hybrid has the teacher's width already: no alignment layer may be left without gradient.
-            criterion.setdefault('aligned_levels', tuple(self.student_index.values()))
+            levels = tuple(stage.index['student'] for stage in self.stages.values())
+            criterion.setdefault('aligned_levels', levels)
             criterion = MODELS.build(criterion)
         self.criterion = criterion
         self.loss_weight = loss_weight
@@ -78,14 +79,15 @@ class DPKLoss(nn.Module):
     def _check_criterion_stages(self) -> None:
         """A criterion compares level i with level i, weighs levels itself, and sees one hybrid per level."""
         seen: dict[int, str] = {}
-        for name, index in self.student_index.items():
+        for name, stage in self.stages.items():
+            index, teacher_index = stage.index['student'], stage.index['teacher']
             problem = None
             if index < 0:
                 problem = f'index is {index}, but must be counted from 0'
-            elif index != self.teacher_index[name]:
-                problem = f'student_index {index} and teacher_index {self.teacher_index[name]} must be equal'
-            elif self.stage_weight[name] != 1.0:
-                problem = f'weight is {self.stage_weight[name]}, but levels are weighted by the criterion; leave it out'
+            elif index != teacher_index:
+                problem = f'student_index {index} and teacher_index {teacher_index} must be equal'
+            elif stage.weight != 1.0:
+                problem = f'weight is {stage.weight}, but levels are weighted by the criterion; leave it out'
             elif index in seen:
                 problem = f'index {index} is taken by {seen[index]} already'
             if problem:
@@ -97,37 +99,44 @@ class DPKLoss(nn.Module):
         student_feats: Sequence[Tensor],
         teacher_feats: Sequence[Tensor],
         data_samples: Sequence[Any] | None = None,
+        class_weight: Tensor | None = None,
+        class_bias: Tensor | None = None,
     ) -> Tensor:
         """The weighted sum of all parts, a scalar. See :meth:`parts`."""
-        return torch.stack(
-            list(self.parts(student_feats, teacher_feats, data_samples).values())
-        ).sum()
+        parts = self.parts(student_feats, teacher_feats, data_samples, class_weight, class_bias)
+        return torch.stack(list(parts.values())).sum()
 
     def parts(
         self,
         student_feats: Sequence[Tensor],
         teacher_feats: Sequence[Tensor],
         data_samples: Sequence[Any] | None = None,
+        class_weight: Tensor | None = None,
+        class_bias: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The summands of the loss by name.
 
         Args:
-            student_feats (Sequence[Tensor]): ``[N, C, H, W]`` each, as recorded.
-            teacher_feats (Sequence[Tensor]): ``[N, C, H, W]`` each; no gradient flows into them.
-            data_samples (Sequence, optional): Handed to the criterion.
+            student_feats (Sequence[Tensor]): ``[N, C, H, W]`` or ``[N, L, C]`` each, as recorded.
+            teacher_feats (Sequence[Tensor]): Likewise; no gradient flows into them.
+            data_samples (Sequence, optional): Handed to the criterion; a mask by ``score='foreground'`` takes its
+                boxes from here.
+            class_weight (Tensor, optional): ``[K, C]`` of the teacher's linear classifier, for a mask by
+                ``score='uncertainty'``.
+            class_bias (Tensor, optional): ``[K]``, its bias.
 
         Returns:
             dict[str, Tensor]: Scalars; with MSE one for each stage, else what the criterion gives.
 
         Raises:
-            ValueError: If a stage's index is out of range or its channels do not fit.
+            ValueError: If a stage's index is out of range, its channels do not fit, or what its mask needs is missing.
         """
         student_feats = _as_tuple(student_feats)
         teacher_feats = tuple(t.detach() for t in _as_tuple(teacher_feats))
         pairs = {}
-        for name in self.transforms:
-            student = self._pick(name, 'student', student_feats, self.student_index[name])
-            teacher = self._pick(name, 'teacher', teacher_feats, self.teacher_index[name])
+        for name, stage in self.stages.items():
+            student = stage.pick('student', student_feats)
+            teacher = stage.pick('teacher', teacher_feats)
             if student.shape[-2:] != teacher.shape[-2:] and name not in self._resized:
                 self._resized.add(name)
                 print_log(
@@ -138,35 +147,62 @@ class DPKLoss(nn.Module):
             pairs[name] = (student, teacher)
 
         ratios = self.mask_ratio({n: (s.detach(), t) for n, (s, t) in pairs.items()})
-        hybrids = {}
-        for name, (student, teacher) in pairs.items():
-            try:
-                hybrids[name] = self.transforms[name](student, teacher, ratios[name])
-            except ValueError as error:
-                raise ValueError(f'DPKLoss: stage {name}: {error}') from error
+        context = self._context(teacher_feats[0], data_samples, class_weight, class_bias)
+        hybrids = {
+            name: stage.hybrid(*pairs[name], ratios[name], context)
+            for name, stage in self.stages.items()
+        }
 
         if self.criterion is None:
             with torch.autocast(teacher_feats[0].device.type, enabled=False):
                 return {
                     name: self.loss_weight
-                    * self.stage_weight[name]
-                    * F.mse_loss(hybrid.float(), pairs[name][1].float())
-                    for name, hybrid in hybrids.items()
+                    * self.stages[name].weight
+                    * _mean_square(hybrid.float(), pairs[name][1].float(), cells)
+                    for name, (hybrid, cells) in hybrids.items()
                 }
-        mixed = list(student_feats)
-        for name, hybrid in hybrids.items():
-            mixed[self.student_index[name]] = hybrid
-        parts = self.criterion.parts(tuple(mixed), teacher_feats, data_samples)
+        mixed, whole = list(student_feats), list(teacher_feats)
+        for name, (hybrid, cells) in hybrids.items():
+            index, teacher = self.stages[name].index, pairs[name][1]
+            whole[index['teacher']] = teacher
+            if cells is not None:
+                hybrid = torch.where(cells, hybrid, teacher)
+            mixed[index['student']] = hybrid
+        parts = self.criterion.parts(tuple(mixed), tuple(whole), data_samples)
         return {name: self.loss_weight * value for name, value in parts.items()}
 
-    @staticmethod
-    def _pick(stage: str, side: str, feats: tuple[Tensor, ...], index: int) -> Tensor:
-        if not -len(feats) <= index < len(feats):
+    def _context(
+        self,
+        feature: Tensor,
+        data_samples: Sequence[Any] | None,
+        class_weight: Tensor | None,
+        class_bias: Tensor | None,
+    ) -> MaskContext:
+        """What the stages' masks need, and nothing else: boxes are not there in classification."""
+        boxes, image_shape = None, (0, 0)
+        needs = {stage.mask.needs: name for name, stage in self.stages.items()}
+        if 'boxes' in needs:
+            user = f"DPKLoss: transforms.{needs['boxes']}.mask with score='foreground'"
+            boxes, image_shape = boxes_of(data_samples, feature, user)
+        if 'class_weight' in needs and class_weight is None:
             raise ValueError(
-                f'DPKLoss: stage {stage} has index {index}, but the {side} recorder gives {len(feats)} features; '
-                f'the index must be in 0..{len(feats) - 1}.'
+                f"DPKLoss: transforms.{needs['class_weight']}.mask with score='uncertainty' needs class_weight, but "
+                "found None; map it in loss_forward_mappings from a teacher recorder dict(type='Parameter', "
+                "source='head.fc.weight'), and class_bias likewise."
             )
-        return feats[index]
+        return MaskContext(boxes, image_shape, _detached(class_weight), _detached(class_bias))
+
+
+def _mean_square(hybrid: Tensor, teacher: Tensor, cells: Tensor | None) -> Tensor:
+    """Mean squared error over all cells, or those of ``cells``, ``[N, 1, H, W]`` bool."""
+    if cells is None:
+        return nn.functional.mse_loss(hybrid, teacher)
+    square = (hybrid - teacher).square() * cells
+    return square.sum() / (cells.sum() * hybrid.shape[1]).clamp_min(1)
+
+
+def _detached(parameter: Tensor | None) -> Tensor | None:
+    return None if parameter is None else parameter.detach()
 
 
 def _as_tuple(feats: Sequence[Tensor] | Tensor) -> tuple[Tensor, ...]:

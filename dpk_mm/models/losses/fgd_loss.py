@@ -12,10 +12,12 @@ from mmengine.logging import print_log
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from dpk_mm.functional import channel_attention, foreground_background_masks, spatial_attention
+from dpk_mm.functional import foreground_background_masks
+from dpk_mm.functional.residual_statistics import residual_statistics
 from dpk_mm.modules.context_block import ContextBlock
 
 from .fgd_weights import resolve_weights
+from .ground_truth import boxes_of
 
 _PARTS = ('foreground', 'background', 'attention', 'context')
 
@@ -35,6 +37,11 @@ class FGDLoss(nn.Module):
     attention. Everything is computed in float32, also under autocast. The teacher's features get no
     gradient, but its context block does: both blocks are trained. A term whose weight is 0 is not
     computed, and has no parameters.
+
+    Any boxes are taken as they come (see :func:`~dpk_mm.functional.foreground_background_masks`); an
+    image without any is all background. So are ``ignored_instances``, which mmdet keeps apart: FGD
+    knows foreground and background only. Where a feature is not finite, or its squared difference
+    leaves float32 (beyond about 1e19), the loss is inf or NaN and never an ordinary number.
 
     Args:
         levels (Sequence[int]): Indices into the features that are compared.
@@ -138,7 +145,7 @@ class FGDLoss(nn.Module):
         boxes: list[Tensor] = []
         image_shape = (0, 0)
         if self.weights.alpha or self.weights.beta:
-            boxes, image_shape = _boxes_of(data_samples, first)
+            boxes, image_shape = boxes_of(data_samples, first, 'FGDLoss')
 
         total = {name: first.new_zeros((), dtype=torch.float32) for name in _PARTS}
         if not any(self.weights):
@@ -146,7 +153,7 @@ class FGDLoss(nn.Module):
         for level in self.levels:
             student, teacher = student_feats[level], teacher_feats[level].detach()
             with torch.autocast(teacher.device.type, enabled=False):
-                terms = self._level(level, student.float(), teacher.float(), boxes, image_shape)
+                terms = self._level(level, student, teacher, boxes, image_shape)
             for name, value in terms.items():
                 total[name] = total[name] + self.loss_weight * value
         return total
@@ -161,36 +168,40 @@ class FGDLoss(nn.Module):
     ) -> dict[str, Tensor]:
         student = self._fit(level, student, teacher)
         alpha, beta, gamma, lam = self.weights
-        n = teacher.shape[0]
-        size = (teacher.shape[2], teacher.shape[3])
+        n, _, *size = teacher.shape
+        cells = size[0] * size[1]
+        contexts = (
+            (self.student_context[str(level)], self.teacher_context[str(level)]) if lam else ()
+        )
+        keys = [context.w_k.weight for context in contexts] or [None, None]
+        # Every term is a function of these small tensors: no other one as large as a feature is made.
+        found = residual_statistics(student, teacher, *keys, self.temperature)
         terms: dict[str, Tensor] = {}
 
-        if alpha or beta or gamma:
-            teacher_channel = channel_attention(teacher, self.temperature)  # [N, C]
-            teacher_spatial = spatial_attention(teacher, self.temperature)  # [N, H, W]
-        if alpha or beta or lam:
-            difference = (teacher - student).flatten(2)  # [N, C, HW]
-            square = difference.square()
+        def attention(strength: Tensor) -> Tensor:
+            return strength.shape[1] * (strength / self.temperature).softmax(1)
+
+        spatial = attention(found.teacher_spatial)  # [N, HW]
         if alpha or beta:
-            error = torch.bmm(teacher_channel.unsqueeze(1), square).view(n, *size)
-            error = teacher_spatial * error
-            foreground, background = foreground_background_masks(boxes, image_shape, size)
+            error = (spatial * found.error).view(n, *size)
+            foreground, background = foreground_background_masks(boxes, image_shape, tuple(size))
             if alpha:
                 terms['foreground'] = alpha * (foreground * error).sum() / n
             if beta:
                 terms['background'] = beta * (background * error).sum() / n
         if gamma:
-            channel = (channel_attention(student, self.temperature) - teacher_channel).abs().sum()
-            spatial = (spatial_attention(student, self.temperature) - teacher_spatial).abs().sum()
-            terms['attention'] = gamma * (channel + spatial) / n
+            gap = (attention(found.student_channel) - attention(found.teacher_channel)).abs().sum()
+            gap = gap + (attention(found.student_spatial) - spatial).abs().sum()
+            terms['attention'] = gamma * gap / n
         if lam:
-            # out_S - out_T = -D + delta with one delta per image and channel, so the outputs are
-            # never made: sum (delta - D)^2 = sum D^2 - 2 delta sum D + HW delta^2
-            delta = self.student_context[str(level)](student)
-            delta = delta - self.teacher_context[str(level)](teacher)
-            cells = size[0] * size[1]
-            extra = delta * (cells * delta - 2 * difference.sum(-1))
-            terms['context'] = lam * (square.sum() + extra.sum()) / n
+            # out_S - out_T = delta - D with one delta per image and channel, so the outputs are
+            # never made: sum (delta - D)^2 = sum (D - mean D)^2 + HW (delta - mean D)^2. Both are
+            # squares: the sum of D^2 - 2 delta D + delta^2 is the same number, but where delta
+            # comes close to D it loses every digit and turns negative.
+            pooled = (found.student_pooled, found.teacher_pooled)
+            own, given = (c.term(p) for c, p in zip(contexts, pooled, strict=True))
+            off = (own - given - found.mean).square()
+            terms['context'] = lam * (found.spread + cells * off).sum() / n
         return terms
 
     def _fit(self, level: int, student: Tensor, teacher: Tensor) -> Tensor:
@@ -223,9 +234,9 @@ class FGDLoss(nn.Module):
                     level=logging.INFO,
                 )
             student = F.interpolate(
-                student, size=teacher.shape[2:], mode='bilinear', align_corners=False
+                student.float(), size=teacher.shape[2:], mode='bilinear', align_corners=False
             )
-        return student if same else self.align[str(level)](student)
+        return student if same else self.align[str(level)](student.float())
 
     def _check_levels(self, feats: Sequence[Tensor], who: str) -> None:
         highest = max(self.levels)
@@ -242,38 +253,3 @@ class FGDLoss(nn.Module):
             f'levels={self.levels}, weights={tuple(self.weights)}, '
             f'temperature={self.temperature}, loss_weight={self.loss_weight}'
         )
-
-
-def _boxes_of(
-    data_samples: Sequence[Any] | None, feature: Tensor
-) -> tuple[list[Tensor], tuple[int, int]]:
-    """Ground-truth boxes on the device of a feature, and the size of the padded batch."""
-    if data_samples is None:
-        raise ValueError(
-            'FGDLoss needs data_samples for the boxes of its foreground and background terms, but '
-            "found None; map them in loss_forward_mappings from a 'ModuleInputs' recorder with "
-            'data_idx=1.'
-        )
-    if len(data_samples) != feature.shape[0]:
-        raise ValueError(
-            f'FGDLoss needs one data sample per image, but found {len(data_samples)} for '
-            f'{feature.shape[0]} images; record both from the same forward pass.'
-        )
-    shape = data_samples[0].metainfo.get('batch_input_shape')
-    if shape is None:
-        raise ValueError(
-            "FGDLoss needs 'batch_input_shape' in the metainfo of the data samples, but found "
-            f"{sorted(data_samples[0].metainfo)}; use mmdet's DetDataPreprocessor, which sets it."
-        )
-    boxes = []
-    for i, sample in enumerate(data_samples):
-        instances = getattr(sample, 'gt_instances', None)
-        found = None if instances is None else getattr(instances, 'bboxes', None)
-        if found is None:
-            raise ValueError(
-                f"FGDLoss needs 'gt_instances.bboxes' in every data sample, but sample {i} has "
-                "none; load them with LoadAnnotations(with_bbox=True) and pack 'gt_bboxes'."
-            )
-        tensor = found if isinstance(found, Tensor) else found.tensor  # mmdet's BaseBoxes
-        boxes.append(tensor.to(feature.device))
-    return boxes, (int(shape[0]), int(shape[1]))

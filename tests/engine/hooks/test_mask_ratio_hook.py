@@ -7,15 +7,17 @@ from mmengine.logging import MessageHub
 from mmrazor.registry import HOOKS
 from torch import nn
 
+from dpk_mm.engine.errors import UsageError
 from dpk_mm.functional import minibatch_cka
 from dpk_mm.models import DPKLoss
 
 
-def loss():
+def loss(*stages):
     size = dict(
         student_channels=4, teacher_channels=6, embed_dims=8, encoder_depth=1, decoder_depth=1
     )
-    return DPKLoss(transforms=dict(P4=dict(index=0, num_heads=2, position_grid=4, **size)))
+    size.update(index=0, num_heads=2, position_grid=4)
+    return DPKLoss(transforms=dict.fromkeys(stages or ('P4',), size))
 
 
 def runner(model, resume=True):
@@ -82,10 +84,19 @@ def test_schedules_follow_the_epoch(feats):
         ('CKAMaskRatioHook', dict(min_rato=0.1), 'min_rato'),
         ('CosineMaskRatioHook', dict(min_ratio=0.9, max_ratio=0.2), 'must not exceed'),
         ('ExponentialMaskRatioHook', dict(decay=2), 'decay must be in'),
+        (
+            'CKAMaskRatioHook',
+            dict(min_rato=0.1),
+            'no argument min_rato, did you mean min_ratio; it',
+        ),
+        ('FixedMaskRatioHook', dict(zzz=1), 'no argument zzz; it has ratio'),
+        ('CKAMaskRatioHook', dict(window=0), 'window must be a whole number of at least 1'),
+        ('CosineMaskRatioHook', dict(momentum=1), r'momentum must be in \[0, 1\), but is 1'),
+        ('FixedMaskRatioHook', dict(ratio=dict(P4=-1)), r'ratio.P4 must be in \[0, 1\]'),
     ],
 )
 def test_bad_arguments_name_the_hook(name, arguments, message):
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(UsageError, match=message) as error:
         build(name, **arguments)
     assert name in str(error.value)
 
@@ -102,3 +113,52 @@ def test_the_state_of_another_policy_is_ignored(caplog):
     with caplog.at_level(logging.WARNING):
         hook.after_load_checkpoint(runner(None), checkpoint)
     assert 'made with FixedMaskRatio' in caplog.text
+
+
+def test_numbers_by_stage_are_compared_with_the_model_before_training(feats):
+    model = nn.Sequential(loss('P4', 'P5'))
+    hook = build('FixedMaskRatioHook', ratio=dict(P4=0.5))
+    expected = (
+        'FixedMaskRatioHook: ratio has entries for P4, but the stages of the model are P4, P5'
+    )
+    with pytest.raises(UsageError, match=expected):
+        hook.before_run(runner(model))
+    hook = build('FixedMaskRatioHook', ratio=dict(P4=0.5, P5=0.25))
+    run = runner(model)
+    hook.before_run(run)
+    model[0](*feats)
+    hook.after_train_iter(run, 0)
+    scalars = run.message_hub.log_scalars
+    assert scalars['train/mask_ratio/P4'].current() == 0.5
+    assert scalars['train/mask_ratio/P5'].current() == 0.25
+
+
+def test_a_window_goes_through_a_checkpoint(feats, tmp_path):
+    (student,), (teacher,) = feats
+    batches = [((student + i * teacher[:, :4],), (teacher,)) for i in range(4)]
+    model, run = nn.Sequential(loss()), runner(None)
+    hook = build('CKAMaskRatioHook', window=3)
+    hook.before_run(runner(model))
+    for batch in batches[:3]:
+        model[0](*batch)
+    checkpoint = {}
+    hook.before_save_checkpoint(run, checkpoint)
+    torch.save(checkpoint, tmp_path / 'c.pth')
+    fresh = build('CKAMaskRatioHook', window=3)
+    loaded = torch.load(tmp_path / 'c.pth', weights_only=True)
+    fresh.after_load_checkpoint(run, loaded)
+    model[0](*batches[3])
+    resumed = nn.Sequential(loss())
+    fresh.before_run(runner(resumed))
+    resumed[0](*batches[3])
+    assert fresh.policy.state_dict() == hook.policy.state_dict()
+    assert len(fresh.policy.state_dict()['history']['P4']['values']) == 3
+
+
+def test_two_losses_must_not_mix_what_is_averaged():
+    model = nn.Sequential(loss('P4'), loss('P4'))
+    with pytest.raises(UsageError, match='the stage P4 is in more than one DPKLoss'):
+        build('CKAMaskRatioHook', momentum=0.9).before_run(runner(model))
+    build('CKAMaskRatioHook').before_run(runner(model))
+    model = nn.Sequential(loss('P4'), loss('P5'))
+    build('CKAMaskRatioHook', window=2).before_run(runner(model))

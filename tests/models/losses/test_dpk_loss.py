@@ -1,11 +1,13 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from dpk_mm.functional import random_mask
 from dpk_mm.models.losses.dpk_loss import DPKLoss
-from dpk_mm.modules import CKAMaskRatio, FixedMaskRatio
+from dpk_mm.modules import CKAMaskRatio, FixedMaskRatio, build_mask
 
 SHAPES = [(8, 6), (4, 3), (3, 2)]
 TINY = dict(
@@ -200,7 +202,7 @@ def test_an_index_out_of_range(side, index):
         (dict(P5=dict(index=1, patchsize=2, **TINY)), r"transforms\.P5: .*'patchsize'"),
         (
             dict(P5=dict(index=1, **{**TINY, 'num_heads': 3})),
-            r'transforms\.P5: num_heads must divide',
+            r'transforms\.P5\.num_heads must divide',
         ),
         (dict(P5=dict(index=1, student_channels=3)), r"transforms\.P5: .*'teacher_channels'"),
     ],
@@ -228,3 +230,265 @@ def test_what_a_criterion_over_levels_cannot_take(stage, message):
     transforms = dict(P5=dict(index=2, **TINY), P4=dict(**stage, **TINY))
     with pytest.raises(ValueError, match=f'transforms.P4: with a criterion, {message}'):
         DPKLoss(transforms, criterion=Recorder())
+
+
+def _tokens(feature, extra):
+    return torch.cat([torch.randn(2, extra, feature.shape[1]), feature.flatten(2).mT], 1)
+
+
+@pytest.mark.parametrize('criterion', [False, True])
+def test_tokens_of_transformers_are_maps_without_their_extra_tokens(criterion):
+    recorder = Recorder() if criterion else None
+    plain, tokens = (
+        _loss(criterion=recorder),
+        _loss(
+            transforms=dict(
+                P4=dict(index=1, patch_size=2, teacher_extra_tokens=2, teacher_grid=(4, 3), **TINY),
+                P5=dict(index=2, patch_size=1, student_extra_tokens=1, student_grid=[3, 2], **TINY),
+            ),
+            criterion=recorder,
+        ),
+    )
+    student, teacher = _features(3, 1), _features(5, 2)
+    torch.manual_seed(9)
+    expected = plain.parts(student, teacher)
+    student = (*student[:2], _tokens(student[2], 1))
+    teacher = (teacher[0], _tokens(teacher[1], 2), teacher[2])
+    torch.manual_seed(9)
+    torch.testing.assert_close(tokens.parts(student, teacher), expected)
+    if criterion:
+        assert recorder.seen[1][1].shape == (2, 5, 4, 3)
+
+
+def test_tokens_that_do_not_fit_name_the_key():
+    loss = _loss(transforms=dict(P5=dict(index=0, teacher_extra_tokens=1, **TINY)))
+    student = torch.randn(2, 10, 3)
+    message = r'DPKLoss: transforms\.P5\.student_extra_tokens is 0, .* 10 tokens .*extra_tokens=1'
+    with pytest.raises(ValueError, match=message):
+        loss(student, student)
+    loss = _loss(transforms=dict(P5=dict(index=0, teacher_grid=(2, 2), **TINY)))
+    message = r'DPKLoss: transforms\.P5\.teacher_grid is \(2, 2\), 4 patches'
+    with pytest.raises(ValueError, match=message):
+        loss(torch.randn(2, 9, 3), torch.randn(2, 9, 5))
+
+
+@pytest.mark.parametrize(
+    ('stage', 'message'),
+    [
+        (dict(student_extra_tokens=-1), 'student_extra_tokens must be a whole number .* is -1'),
+        (dict(teacher_extra_tokens=1.0), 'teacher_extra_tokens must be a whole number .* is 1.0'),
+        (dict(teacher_grid=(2,)), r'teacher_grid must be \(rows, columns\), but is \(2,\)'),
+        (dict(teacher_grid=(0, 2)), r'teacher_grid must be \(rows, columns\), but is \(0, 2\)'),
+    ],
+)
+def test_layouts_that_do_not_fit(stage, message):
+    with pytest.raises(ValueError, match=rf'DPKLoss: transforms\.P5\.{message}'):
+        DPKLoss(dict(P5=dict(index=0, **stage, **TINY)))
+
+
+def _cells(mask, k, shape):
+    """[N, L] -> [N, 1, H, W] with loops."""
+    rows, columns = -(-shape[0] // k), -(-shape[1] // k)
+    cells = torch.zeros(mask.shape[0], 1, *shape, dtype=torch.bool)
+    for y in range(shape[0]):
+        for x in range(shape[1]):
+            cells[:, 0, y, x] = mask.view(-1, rows, columns)[:, y // k, x // k]
+    return cells
+
+
+def _spied(loss):
+    """Keeps the mask that each stage's transform is given, and what it gives."""
+    seen = {}
+    for name, transform in loss.transforms.items():
+        transform.register_forward_hook(
+            lambda module, args, out, name=name: seen.update({name: (args[3], out)})
+        )
+    return seen
+
+
+def test_mse_over_the_students_cells_only():
+    loss = _loss(
+        transforms=dict(
+            P4=dict(index=1, patch_size=2, supervise='student', weight=0.5, **TINY),
+            P5=dict(index=2, patch_size=1, supervise='full', **TINY),
+        )
+    )
+    seen = _spied(loss)
+    student, teacher = _features(3, 1), _features(5, 2)
+    parts = loss.parts(student, teacher)
+    mask, hybrid = seen['P4']
+    kept = ~_cells(mask.as_bool(), 2, SHAPES[1])  # 4 x 3 cells: the last column's patches are cut
+    assert 0 < kept.sum() < kept.numel()
+    square = (hybrid - teacher[1]) ** 2
+    expected = square[kept.expand_as(square)].mean().item()
+    assert parts['P4'].item() == pytest.approx(0.5 * expected)
+    assert parts['P4'].item() != pytest.approx(0.5 * square.mean().item())
+    assert parts['P5'].item() == pytest.approx(((seen['P5'][1] - teacher[2]) ** 2).mean().item())
+
+
+@pytest.mark.parametrize('ratio', [0.0, 1.0])
+def test_the_students_cells_at_the_ends(ratio):
+    loss = _loss(ratio, dict(P5=dict(index=2, supervise='student', **TINY)))
+    student, teacher = _features(3, 1), _features(5, 2)
+    value = loss(student, teacher)
+    value.backward()
+    assert all(p.grad is not None for p in loss.parameters())
+    if ratio:
+        assert value.item() == 0
+    else:
+        hybrid = _hybrids(loss, student, teacher, 0.0, dict(P5=(2, 2)))['P5']
+        assert value.item() == pytest.approx(((hybrid - teacher[2]) ** 2).mean().item())
+
+
+def test_a_criterion_sees_no_residual_in_the_masked_cells():
+    criterion = Recorder()
+    loss = _loss(
+        transforms=dict(
+            P4=dict(index=1, patch_size=2, supervise='student', **TINY),
+            P5=dict(index=2, patch_size=1, **TINY),
+        ),
+        criterion=criterion,
+    )
+    seen = _spied(loss)
+    student, teacher = _features(3, 1), _features(5, 2)
+    loss(student, teacher)
+    mixed, whole, _ = criterion.seen
+    masked = _cells(seen['P4'][0].as_bool(), 2, SHAPES[1])
+    assert torch.equal(mixed[1], torch.where(masked, teacher[1], seen['P4'][1]))
+    assert torch.equal(mixed[2], seen['P5'][1]) and torch.equal(whole[1], teacher[1])
+
+
+@pytest.mark.parametrize('mask', ['grid', 'block', dict(type='scores', score='gap', select='top')])
+def test_the_stages_strategy_draws_its_mask(mask):
+    loss = _loss(
+        0.3,
+        transforms=dict(
+            P3=dict(index=0, patch_size=2, mask=mask, **TINY), P4=dict(index=1, **TINY)
+        ),
+    )
+    seen = _spied(loss)
+    student, teacher = _features(3, 1), _features(5, 2)
+    torch.manual_seed(4)
+    loss(student, teacher)
+    torch.manual_seed(4)
+    expected = build_mask(mask)(0.3, student[0], teacher[0], 2)
+    assert torch.equal(seen['P3'][0].teacher, expected.teacher)
+    assert seen['P3'][0].teacher.shape == (2, 4)  # of 4 x 3 tokens
+    assert torch.equal(seen['P4'][0].teacher, random_mask(2, 12, 0.3).teacher)
+
+
+def _samples(boxes):
+    samples = []
+    for b in boxes:
+        sample = SimpleNamespace(
+            metainfo=dict(batch_input_shape=(64, 48)), gt_instances=SimpleNamespace(bboxes=b)
+        )
+        samples.append(sample)
+    return samples
+
+
+def test_foreground_comes_from_the_data_samples():
+    cfg = dict(index=0, mask=dict(type='scores', score='foreground', select='top'), **TINY)
+    loss = _loss(0.25, dict(P3=cfg))
+    seen = _spied(loss)
+    # 64 x 48 pixels, 8 x 6 cells: cells (2, 1) to (4, 3), and none
+    boxes = [torch.tensor([[8.0, 16.0, 23.0, 31.0]]), torch.zeros(0, 4)]
+    loss(_features(3, 1), _features(5, 2), _samples(boxes))
+    given = seen['P3'][0].as_bool().view(2, 8, 6)
+    assert given.sum((1, 2)).tolist() == [12, 12]
+    assert given[0, 2:5, 1:4].all()  # nine cells of the box, both ends included, and three more
+
+
+def test_no_boxes_at_all_are_no_error():
+    cfg = dict(type='scores', score='foreground')
+    loss = _loss(0.5, dict(P3=dict(index=0, mask=cfg, **TINY)))
+    assert loss(_features(3, 1), _features(5, 2), _samples([torch.zeros(0, 4)] * 2)).isfinite()
+
+
+def test_uncertainty_comes_from_the_teachers_classifier():
+    cfg = dict(index=2, mask=dict(type='scores', score='uncertainty', select='top'), **TINY)
+    loss = _loss(1 / 3, dict(P5=cfg))
+    seen = _spied(loss)
+    student, teacher = _features(3, 1), _features(5, 2)
+    weight, bias = nn.Parameter(torch.randn(9, 5)), nn.Parameter(torch.randn(9))
+    loss(student, teacher, class_weight=weight, class_bias=bias).backward()
+    logits = torch.einsum('nchw,kc->nkhw', teacher[2], weight) + bias.view(-1, 1, 1)
+    entropy = torch.distributions.Categorical(logits=logits.movedim(1, -1)).entropy().flatten(1)
+    expected = entropy.topk(2).indices.sort().values
+    assert torch.equal(seen['P5'][0].teacher, expected)
+    assert weight.grad is None
+
+
+@pytest.mark.parametrize('kind', ['ConvTransform', 'DPKTransform'])
+def test_a_stage_without_a_mask(kind):
+    cfg = dict(type=kind, student_channels=3, teacher_channels=5)
+    if kind == 'DPKTransform':
+        cfg = dict(TINY, prior='none')
+    loss = _loss(0.5, dict(P5=dict(index=2, **cfg)))
+    seen = _spied(loss)
+    student, teacher = _features(3, 1), _features(5, 2)
+    value = loss(student, teacher)
+    mask, out = seen['P5']
+    assert mask is None
+    assert value.item() == pytest.approx(((out - teacher[2]) ** 2).mean().item())
+
+
+def _foreground(score):
+    return dict(P5=dict(index=2, mask=dict(type='scores', score=score), **TINY))
+
+
+@pytest.mark.parametrize(
+    ('transforms', 'message'),
+    [
+        (
+            _foreground('foreground'),
+            r"transforms\.P5\.mask with score='foreground' needs data_samp",
+        ),
+        (
+            _foreground('uncertainty'),
+            r"transforms\.P5\.mask .* needs class_weight, .* source='head\.fc\.weight'",
+        ),
+        (
+            dict(P5=dict(index=2, patch_size=4, **TINY)),
+            r'transforms\.P5\.patch_size is 4, .* 3 x 2',
+        ),
+        (
+            dict(P5=dict(index=2, patch_size=2, mask='grid', **TINY)),
+            r"transforms\.P5\.mask is 'grid', .* the map has 2 x 1 tokens",
+        ),
+    ],
+)
+def test_what_shows_at_the_first_forward(transforms, message):
+    with pytest.raises(ValueError, match=f'DPKLoss: {message}'):
+        _loss(transforms=transforms)(_features(3, 1), _features(5, 2))
+
+
+def test_a_classifier_that_does_not_fit_names_the_key():
+    loss = _loss(transforms=_foreground('uncertainty'))
+    with pytest.raises(ValueError, match=r'DPKLoss: transforms\.P5\.mask .* \[classes, 5\]'):
+        loss(_features(3, 1), _features(5, 2), class_weight=torch.zeros(9, 4))
+
+
+@pytest.mark.parametrize(
+    ('stage', 'message'),
+    [
+        (dict(type='DPKTransfrom'), r"transforms\.P5\.type is 'DPKTransfrom'.*'DPKTransform'\?"),
+        (dict(mask='gird'), r"transforms\.P5\.mask is 'gird'.* did you mean 'grid'\? Known: rand"),
+        (dict(mask=dict(type='scores', score='x')), r"transforms\.P5\.mask\.score is 'x'"),
+        (
+            dict(supervise='teacher'),
+            r"transforms\.P5\.supervise must be one of \('full', 'student'",
+        ),
+        (dict(prior='ones'), r"transforms\.P5\.prior must be one of .* is 'ones'"),
+        (dict(supervize='full'), r"transforms\.P5: .*'supervize'.* did you mean 'supervise'\?"),
+        (dict(decoder_num_heads=3), r'transforms\.P5\.decoder_num_heads must divide .* is 3'),
+        (dict(prior='none', mask='block'), r"transforms\.P5\.mask is 'block', but prior='none'"),
+        (
+            dict(prior='none', supervise='student'),
+            r"transforms\.P5\.supervise is 'student', but prior='none' masks nothing; leave superv",
+        ),
+    ],
+)
+def test_stages_that_do_not_fit(stage, message):
+    with pytest.raises(ValueError, match=f'DPKLoss: {message}'):
+        DPKLoss(dict(P5=dict(index=0, **TINY, **stage)))

@@ -1,0 +1,5 @@
+_base_ = '../../_base_/imagenet_dpk_ablation.py'
+
+model = dict(
+    distiller=dict(distill_losses=dict(loss_dpk=dict(transforms=dict(last=dict(prior='none')))))
+)

@@ -1,0 +1,7 @@
+# Table 5: pi = 0.15 in every mini-batch.
+_base_ = '../../_base_/imagenet_dpk_ablation.py'
+
+custom_hooks = [
+    dict(type='mmrazor.FixedMaskRatioHook', ratio=0.15),
+    dict(type='mmrazor.StudentCheckpointHook'),
+]

@@ -1,0 +1,9 @@
+_base_ = '../../_base_/imagenet_dpk_ablation.py'
+
+model = dict(
+    distiller=dict(
+        distill_losses=dict(
+            loss_dpk=dict(transforms=dict(last=dict(encoder_depth=1, decoder_depth=1)))
+        )
+    )
+)

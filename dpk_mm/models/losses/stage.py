@@ -1,0 +1,144 @@
+"""One distilled stage of a DPKLoss: what its entry in ``transforms`` says."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...functional.feature_maps import tokens_to_map
+from ...functional.masking import TokenMask, tokens_to_cells
+from ...modules.hybrid_transform import FeatureTransform, check_choice
+from ...modules.mask_strategy import MaskContext, build_mask
+from ...modules.transforms import TRANSFORMS, build_transform
+
+SUPERVISE = ('full', 'student')
+SIDES = ('student', 'teacher')
+OWN_KEYS = (
+    'type',
+    'index',
+    'weight',
+    'mask',
+    'supervise',
+    *(f'{side}_{key}' for side in SIDES for key in ('index', 'extra_tokens', 'grid')),
+)
+
+
+class Stage:
+    """Where a stage's features are found, how its tokens are masked, and where its loss counts.
+
+    Args:
+        name (str): Its key in ``transforms``, which the errors name.
+        cfg (Mapping): Its value; see :class:`DPKLoss`.
+        transforms (nn.ModuleDict): Where the stage's transformation module is put, under its name.
+
+    Raises:
+        ValueError: If the stage lacks its index or an argument is unknown or does not fit.
+    """
+
+    def __init__(self, name: str, cfg: Mapping[str, Any], transforms: nn.ModuleDict) -> None:
+        self.name = name
+        self.transforms = transforms
+        kwargs = dict(cfg)
+        index = kwargs.pop('index', None)
+        self.index: dict[str, int] = {}
+        self.extra_tokens: dict[str, int] = {}
+        self.grid: dict[str, Sequence[int] | None] = {}
+        for side in SIDES:
+            place = kwargs.pop(f'{side}_index', index)
+            if place is None:
+                raise ValueError(
+                    f'DPKLoss: transforms.{name} needs index, the place of the stage in the recorded '
+                    'tuple of features.'
+                )
+            self.index[side] = place
+            self.extra_tokens[side] = kwargs.pop(f'{side}_extra_tokens', 0)
+            self.grid[side] = kwargs.pop(f'{side}_grid', None)
+        self.weight: float = kwargs.pop('weight', 1.0)
+        mask = kwargs.pop('mask', 'random')
+        self.supervise: str = kwargs.pop('supervise', 'full')
+        kind = kwargs.get('type', 'DPKTransform')
+        arguments = inspect.signature(TRANSFORMS[kind]).parameters if kind in TRANSFORMS else ()
+        self._keys = {*OWN_KEYS, *arguments}
+        try:
+            for side in SIDES:
+                _check_layout(side, self.extra_tokens[side], self.grid[side])
+            check_choice('supervise', self.supervise, SUPERVISE)
+            self.mask = build_mask(mask)
+            transforms[name] = build_transform(kwargs, also=OWN_KEYS)
+            self._check_mask_is_used(mask)
+        except (TypeError, ValueError) as error:
+            raise self.error(error, f'transforms.{name}: ') from error
+
+    @property
+    def transform(self) -> FeatureTransform:
+        """The stage's transformation module."""
+        return self.transforms[self.name]
+
+    def _check_mask_is_used(self, mask: str | Mapping[str, Any]) -> None:
+        if self.transform.uses_mask:
+            return
+        kind = type(self.transform).__name__
+        if hasattr(self.transform, 'prior'):
+            kind = f'prior={self.transform.prior!r}'
+        given = dict(mask=(mask, 'random'), supervise=(self.supervise, 'full'))
+        for key, (value, default) in given.items():
+            if value != default:
+                raise ValueError(f'{key} is {value!r}, but {kind} masks nothing; leave {key} out.')
+
+    def error(self, error: Exception, prefix: str) -> ValueError:
+        """The error with ``prefix``, or with the config key in full where it starts with one."""
+        key = re.split(r'[ .:]', str(error), maxsplit=1)[0]
+        if key in self._keys:
+            prefix = f'transforms.{self.name}.'
+        return ValueError(f'DPKLoss: {prefix}{error}')
+
+    def pick(self, side: str, feats: Sequence[Tensor]) -> Tensor:
+        """The stage's own feature of a side's recorded tuple, as a map ``[N, C, H, W]``."""
+        index = self.index[side]
+        if not -len(feats) <= index < len(feats):
+            raise ValueError(
+                f'DPKLoss: stage {self.name} has index {index}, but the {side} recorder gives {len(feats)} features; '
+                f'the index must be in 0..{len(feats) - 1}.'
+            )
+        feature = feats[index]
+        if feature.ndim != 3:
+            return feature
+        try:
+            return tokens_to_map(feature, self.extra_tokens[side], self.grid[side])
+        except ValueError as error:
+            prefix = f'DPKLoss: transforms.{self.name}.{side}_'
+            raise ValueError(f'{prefix}{error}') from error
+
+    def hybrid(
+        self, student: Tensor, teacher: Tensor, mask_ratio: float, context: MaskContext
+    ) -> tuple[Tensor, Tensor | None]:
+        """The transformed feature, and the cells ``[N, 1, H, W]`` to supervise (None: all of them)."""
+        transform = self.transform
+        mask: TokenMask | None = None
+        try:
+            transform.check_features(student, teacher)
+            if transform.uses_mask:
+                patch_size = transform.patch_size
+                mask = self.mask(mask_ratio, student.detach(), teacher, patch_size, context)
+            hybrid = transform(student, teacher, mask_ratio, mask)
+        except ValueError as error:
+            raise self.error(error, f'stage {self.name}: ') from error
+        if self.supervise == 'full' or mask is None:
+            return hybrid, None
+        shape = (teacher.shape[-2], teacher.shape[-1])
+        return hybrid, tokens_to_cells(~mask.as_bool(), shape, transform.patch_size)
+
+
+def _check_layout(side: str, extra_tokens: int, grid: Sequence[int] | None) -> None:
+    if not isinstance(extra_tokens, int) or extra_tokens < 0:
+        raise ValueError(
+            f'{side}_extra_tokens must be a whole number of at least 0, but is {extra_tokens!r}.'
+        )
+    if grid is not None and (
+        len(grid) != 2 or not all(isinstance(count, int) and count > 0 for count in grid)
+    ):
+        raise ValueError(f'{side}_grid must be (rows, columns), but is {grid!r}.')
