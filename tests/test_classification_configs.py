@@ -376,14 +376,18 @@ def test_teacher_files_are_those_of_the_teachers(name):
     assert [v / 255 for v in preprocessor.std] == pytest.approx(std)
 
 
-def test_timms_weights_load_into_the_cait_teacher(tmp_path):
+@pytest.mark.parametrize('published', [False, True], ids=['timm', 'official file'])
+def test_timms_weights_load_into_the_cait_teacher(tmp_path, published):
     import timm
 
     cfg = load('dpk/imagenet/cait_s24_deit_ti.py').model
     shallow = dict(depth=2, depth_token_only=1)
     torch.manual_seed(0)
     plain = timm.create_model('cait_s24_224', **shallow).eval()
-    torch.save(plain.state_dict(), tmp_path / 'cait.pth')
+    weights = plain.state_dict()
+    if published:  # the layout of S24_224.pth
+        weights = dict(model={f'module.{key}': value for key, value in weights.items()})
+    torch.save(weights, tmp_path / 'cait.pth')
     teacher = MODELS.build(dict(cfg.teacher, **shallow)).eval()
     load_teacher(teacher, str(tmp_path / 'cait.pth'))
     images = torch.randn(1, 3, 224, 224)

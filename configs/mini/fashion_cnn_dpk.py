@@ -45,6 +45,18 @@ model = dict(
     )
 )
 
+# The transformation modules are transformers and learn with AdamW, the student with SGD as it does alone.
+optim_wrapper = dict(
+    _delete_=True,
+    constructor='mmrazor.DPKOptimWrapperConstructor',
+    architecture=dict(optimizer=_base_.optim_wrapper.optimizer.to_dict()),
+    distiller=dict(
+        optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+        paramwise_cfg=dict(flat_decay_mult=0.0),
+    ),
+)
+
+
 custom_hooks = [
     dict(type='mmrazor.CKAMaskRatioHook', samples='images'),
     dict(type='mmrazor.StudentCheckpointHook'),

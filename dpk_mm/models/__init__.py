@@ -4,5 +4,6 @@ from .algorithms import DPKDistill
 from .backbones import *  # noqa: F403
 from .distillers import DPKDistiller
 from .losses import DPKLoss, FGDLoss
+from .recorders import *  # noqa: F403
 
 __all__ = ['DPKDistill', 'DPKDistiller', 'DPKLoss', 'FGDLoss']

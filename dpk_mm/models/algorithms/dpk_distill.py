@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,10 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from .teacher_checkpoint import inherit_weights, load_teacher
+from ..distillers.class_counts import check_class_counts
+from .finite import NonFiniteGuard
+from .teacher_checkpoint import inherit_weights, load_student, load_teacher
+from .teacher_fit import check_input_size, expected_size, network_of
 from .teacher_input import TeacherInput
 
 TEACHER_FORWARDS = ('auto', 'features', 'logits')
@@ -40,16 +43,23 @@ class DPKDistill(SingleTeacherDistill):
         distiller (dict): A ``DPKDistiller`` or another mmrazor distiller.
         teacher_ckpt (str, optional): File, URL or model-zoo scheme. None trains with an untrained teacher, and says so.
         teacher_command (str, optional): The command that makes ``teacher_ckpt``; shown where the file is missing.
+        student_ckpt (str, optional): What the student starts from (a warm start), such as 'torchvision://resnet18'; the
+            whole model has to fit. It is loaded after ``init_weights()`` of the student and before ``inherit``.
         inherit (Sequence[str], optional): Parts of the student that start from the teacher's weights, such as
             ``['neck', 'rpn_head', 'roi_head']`` (FGD's inheriting strategy). It is done after ``init_weights()``
             of the student, which would undo it.
         teacher_forward (str): 'features' (``extract_feat``), 'logits' (``forward(mode='tensor')``), or 'auto':
             features where the model has no single ``head`` (detectors), logits else (classifiers).
+        non_finite (str): What a loss that is NaN or infinite does: 'stop' ends the training with a sentence, 'skip'
+            leaves the step out and counts it; see :class:`~dpk_mm.models.algorithms.finite.NonFiniteGuard`.
         **kwargs: Of ``SingleTeacherDistill``: ``student_trainable``, ``calculate_student_loss``, ``data_preprocessor``.
 
     Raises:
         FileNotFoundError: At ``init_weights()``, if ``teacher_ckpt`` does not exist.
-        ValueError: At ``init_weights()``, if ``teacher_ckpt`` or ``inherit`` does not fit; here for unknown options.
+        ValueError: At ``init_weights()``, if ``teacher_ckpt``, ``student_ckpt`` or ``inherit`` does not fit; here for
+            unknown options, if logits of different numbers of classes are compared, or if student and teacher were
+            made for different image sizes; at the first batch, if its images are not of the teacher's size.
+        NonFiniteLossError: (a ValueError) In a training step, see ``non_finite``.
     """
 
     def __init__(
@@ -58,14 +68,17 @@ class DPKDistill(SingleTeacherDistill):
         teacher: dict | nn.Module,
         teacher_ckpt: str | None = None,
         teacher_command: str | None = None,
+        student_ckpt: str | None = None,
         inherit: Sequence[str] | None = None,
         teacher_forward: str = 'auto',
+        non_finite: str = 'stop',
         **kwargs: Any,
     ) -> None:
         if teacher_forward not in TEACHER_FORWARDS:
             raise ValueError(
                 f'teacher_forward must be one of {TEACHER_FORWARDS}, but is {teacher_forward!r}.'
             )
+        guard = NonFiniteGuard(non_finite)
         if kwargs.pop('teacher_trainable', False):
             raise ValueError(
                 'DPKDistill: teacher_trainable=True is not supported; the teacher is fixed.'
@@ -80,6 +93,7 @@ class DPKDistill(SingleTeacherDistill):
             )
         self.teacher_ckpt = teacher_ckpt
         self.teacher_command = teacher_command
+        self.student_ckpt = student_ckpt
         self.inherit = tuple(inherit or ())
         self.teacher_forward = teacher_forward
         if teacher_forward == 'auto':
@@ -89,6 +103,15 @@ class DPKDistill(SingleTeacherDistill):
         teacher_input = TeacherInput(self.data_preprocessor, self.teacher.data_preprocessor)
         object.__setattr__(self, 'teacher_input', teacher_input)
         self.teacher.eval()
+        self._guard = guard
+        self._seen: dict[str, Tensor] = {}
+        check_class_counts(self.distiller, self.student, self.teacher)
+        check_input_size(
+            self.teacher,
+            expected_size(network_of(self.student)),
+            'the student',
+            'give both the same img_size',
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Out of nn.Module's sight: no parameter, no buffer, no child.
@@ -114,6 +137,9 @@ class DPKDistill(SingleTeacherDistill):
         # The teacher first: a wrong file is then found before anything else is done.
         self._prepare_teacher()
         super().init_weights()
+        if self.student_ckpt:
+            load_student(self.student, self.student_ckpt)
+            print_log(f'The student starts from {self.student_ckpt}.', 'current')
         if self.inherit:
             inherit_weights(self.student, self.teacher, self.inherit)
             print_log(
@@ -148,9 +174,16 @@ class DPKDistill(SingleTeacherDistill):
         distil = not self.distillation_stopped
         if distil:
             self._prepare_teacher()
+            check_input_size(
+                self.teacher,
+                batch_inputs.shape[-2:],
+                'the pipeline gives images of',
+                'change the sizes in train_pipeline and test_pipeline',
+            )
             distiller.set_deliveries_override(False)
             with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries:
                 self._run_teacher(batch_inputs, data_samples)
+        self._guard.before_forward(self)
         distiller.set_deliveries_override(True)
         with (
             torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled()),
@@ -163,7 +196,26 @@ class DPKDistill(SingleTeacherDistill):
             losses.update(add_prefix(student_losses, 'student'))
         if distil:
             losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
+            pop_seen = getattr(distiller, 'pop_seen', dict)  # mmrazor's distillers have none
+            self._seen = {'input': batch_inputs.detach(), **pop_seen()}
         return losses
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor | int, Mapping[str, Tensor]]:
+        """Sums the losses, as mmengine does, and sees to it that the sum is finite.
+
+        Args:
+            losses (dict[str, Tensor]): Of :meth:`loss`.
+
+        Returns:
+            tuple[Tensor, Mapping[str, Tensor]]: The total, a scalar, and all parts for the log.
+
+        Raises:
+            NonFiniteLossError: If the total of any rank is NaN or infinite, see ``non_finite``.
+        """
+        total, log_vars = super().parse_losses(losses)
+        # Held no longer than the graph itself.
+        seen, self._seen = self._seen, {}
+        return self._guard.check(self, total, log_vars, seen)
 
     def _run_teacher(self, inputs: Tensor, data_samples: list[BaseDataElement] | None) -> None:
         inputs = self.teacher_input(inputs, data_samples)

@@ -1,9 +1,9 @@
-"""Loads a teacher strictly, or says in one sentence why not."""
+"""Loads a teacher or a student strictly, or says in one sentence why not."""
 
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
@@ -14,7 +14,11 @@ from ..backbones.published import revise_published_keys
 
 
 def _weights(checkpoint: dict) -> dict[str, Tensor]:
-    state = checkpoint.get('state_dict', checkpoint)
+    # mmengine says 'state_dict'; files of timm and DeiT say 'model', with names as of a wrapped model
+    nested = (checkpoint.get(key) for key in ('state_dict', 'model'))
+    state = next((value for value in nested if isinstance(value, Mapping)), checkpoint)
+    if state and all(key.startswith('module.') for key in state):
+        state = {key[len('module.') :]: value for key, value in state.items()}
     if any(key.startswith('architecture.') for key in state):  # a student of ours becomes a teacher
         state = {
             key[len('architecture.') :]: value
@@ -51,27 +55,60 @@ def load_teacher(teacher: nn.Module, teacher_ckpt: str, command: str | None = No
         FileNotFoundError: If a local file does not exist.
         UsageError: (a ValueError) If keys or shapes differ.
     """
-    if is_remote(teacher_ckpt):
-        checkpoint = CheckpointLoader.load_checkpoint(teacher_ckpt, map_location='cpu')
-    elif not osp.isfile(teacher_ckpt):
+    if not is_remote(teacher_ckpt) and not osp.isfile(teacher_ckpt):
         raise FileNotFoundError(missing_teacher(teacher_ckpt, command))
+    _load(
+        teacher,
+        teacher_ckpt,
+        f'teacher_ckpt: {teacher_ckpt!r} does not fit the teacher of the config',
+        'give the checkpoint of this very model, or change teacher= to the model of the checkpoint.',
+    )
+
+
+def load_student(student: nn.Module, student_ckpt: str) -> None:
+    """Loads the weights that a student starts from (a warm start); every key and shape has to fit.
+
+    Args:
+        student (nn.Module): An mmdet or mmpretrain model.
+        student_ckpt (str): As ``teacher_ckpt`` of :func:`load_teacher`.
+
+    Raises:
+        FileNotFoundError: If a local file does not exist.
+        UsageError: (a ValueError) If keys or shapes differ.
+    """
+    if not is_remote(student_ckpt) and not osp.isfile(student_ckpt):
+        raise FileNotFoundError(
+            f'student_ckpt: {student_ckpt!r} does not exist; give another file, or model.student_ckpt=None for a '
+            'student that starts anew.'
+        )
+    _load(
+        student,
+        student_ckpt,
+        f'student_ckpt: {student_ckpt!r} does not fit the student of the config',
+        'give the checkpoint of this very model, or student_ckpt=None for a student that starts anew.',
+    )
+
+
+def _load(model: nn.Module, path: str, complaint: str, remedy: str) -> None:
+    if is_remote(path):
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     else:
-        checkpoint = load_checkpoint_file(teacher_ckpt)
-    found = _weights(dict(revise_published_keys(checkpoint, teacher)))
-    expected = teacher.state_dict()
-    wrong = [f'{k} is missing' for k in expected if k not in found and not _optional(k)]
-    wrong += [f'{k} is unknown' for k in found if k not in expected and not _optional(k)]
-    wrong += [
+        checkpoint = load_checkpoint_file(path)
+    found = _weights(dict(revise_published_keys(checkpoint, model)))
+    expected = model.state_dict()
+    # Shapes first: some models resize on loading, and that would hide a file for another image size.
+    wrong = [
         f'{k} is {tuple(found[k].shape)} instead of {tuple(expected[k].shape)}'
         for k in expected
         if k in found and found[k].shape != expected[k].shape
     ]
+    if not wrong:
+        # After loading, since a model's own hooks may rename what older files hold.
+        keys = model.load_state_dict(found, strict=False)
+        wrong = [f'{k} is missing' for k in keys.missing_keys if not _optional(k)]
+        wrong += [f'{k} is unknown' for k in keys.unexpected_keys if not _optional(k)]
     if wrong:
-        raise UsageError(
-            f'teacher_ckpt: {teacher_ckpt!r} does not fit the teacher of the config: {_few(wrong)}; '
-            'give the checkpoint of this very model, or change teacher= to the model of the checkpoint.'
-        )
-    teacher.load_state_dict(found, strict=False)
+        raise UsageError(f'{complaint}: {_few(wrong)}; {remedy}')
 
 
 def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]) -> None:

@@ -253,3 +253,18 @@ def test_a_loss_without_mapping_is_refused():
     cfg['distiller']['loss_forward_mappings'] = {}
     with pytest.raises(ValueError, match='distill_losses.loss_dpk has no entry'):
         MODELS.build(cfg)
+
+
+def test_a_warm_start_loads_the_whole_student(tmp_path):
+    source = MODELS.build(classifier())
+    path = tmp_path / 'student.pth'
+    torch.save(dict(state_dict=source.state_dict(), meta={}), path)
+    model = build(student_ckpt=str(path))
+    model.init_weights()
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.student.state_dict()[name], value), name
+    torch.save(MODELS.build(classifier(depth=34)).state_dict(), path)
+    with pytest.raises(ValueError, match='student_ckpt: .*student.pth.*does not fit the student'):
+        build(student_ckpt=str(path)).init_weights()
+    with pytest.raises(FileNotFoundError, match="student_ckpt: 'gone.pth' does not exist"):
+        build(student_ckpt='gone.pth').init_weights()

@@ -1,0 +1,251 @@
+"""A loss that is NaN or infinite stops the training with a sentence, or its step is skipped and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.logging import MessageHub, print_log
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from ...engine.errors import UsageError
+
+MODES = ('stop', 'skip')
+SKIPPED = 'train/skipped_steps'
+MAX_IN_A_ROW = 50
+
+
+class NonFiniteLossError(UsageError):
+    """The loss is NaN or infinite; the message says where and when."""
+
+
+class NonFiniteGuard:
+    """Looks at every total loss before its backward pass.
+
+    The decision is the same on every rank. It costs one all-reduce of one number where there are several ranks, and one
+    number read by the host each step: on CUDA the host waits there for the forward pass and cannot queue the backward
+    pass ahead. DPK waits in the forward pass already (the mask ratio decides shapes), and mmengine reads every logged
+    loss after the step.
+
+    Only the loss is looked at, not the gradient: a finite loss can have a gradient that is NaN, and with it the
+    weights become NaN. The next step then has no finite loss; both modes stop there and say that the weights are
+    the cause. A checkpoint written between the two holds such weights. (A gradient scaler leaves out steps with
+    infinite gradients; those are its own and not counted.)
+
+    Skipping: the gradients of the batch become zero; if no other batch of the same accumulation gave a gradient, the
+    optimizers leave the weights and their own state alone. The running statistics of batch normalisation go back to
+    what they were before the batch. Works with any number of optimizers, gradient scaling, accumulation and
+    DistributedDataParallel. The count is ``train/skipped_steps`` in the message hub and goes on after a resume. After
+    50 skipped steps in a row the training stops.
+
+    Args:
+        mode (str): 'stop' or 'skip'.
+
+    Raises:
+        ValueError: If the mode is unknown.
+    """
+
+    def __init__(self, mode: str = 'stop') -> None:
+        if mode not in MODES:
+            raise ValueError(f'non_finite must be one of {MODES}, but is {mode!r}.')
+        self.mode = mode
+        self._statistics: list[tuple[Tensor, Tensor]] = []
+        self._hook: Any = None
+        self._usable = False
+        self._in_a_row = 0
+
+    def __deepcopy__(self, memo: dict) -> NonFiniteGuard:
+        return type(self)(self.mode)  # what is under way belongs to the model that runs
+
+    def before_forward(self, model: nn.Module) -> None:
+        """Keeps what the forward pass of a skipped batch would spoil."""
+        if self.mode == 'skip' and model.training:
+            self._statistics = [
+                (buffer, buffer.clone())
+                for module in model.modules()
+                if isinstance(module, _NormBase) and module.training
+                for buffer in module.buffers(recurse=False)
+            ]
+
+    def check(
+        self,
+        model: nn.Module,
+        loss: Tensor | int,
+        log_vars: Mapping[str, Tensor],
+        seen: Mapping[str, Tensor],
+    ) -> tuple[Tensor | int, Mapping[str, Tensor]]:
+        """Passes a finite loss on.
+
+        Args:
+            model (nn.Module): The algorithm, for its parameters and its teacher.
+            loss (Tensor | int): The total loss, a scalar; mmengine's 0 if no part counts as a loss.
+            log_vars (Mapping[str, Tensor]): Its parts by name.
+            seen (Mapping[str, Tensor]): What the network computed on the way, in that order, by a name for
+                the user.
+
+        Returns:
+            tuple[Tensor, Mapping[str, Tensor]]: Both as they are; for a skipped batch a loss of zero with zero
+            gradients, and the finite parts.
+
+        Raises:
+            NonFiniteLossError: On every rank, if the loss of any is NaN or infinite and the mode is 'stop', or the
+                weights are, or too many batches in a row were skipped.
+        """
+        if not isinstance(loss, Tensor):
+            return loss, log_vars
+        bad = (~torch.isfinite(loss.detach())).float().reshape(1)
+        statistics, self._statistics = self._statistics, []
+        params = [p for p in model.parameters() if p.requires_grad]
+        if all(p.grad is None for p in params):
+            self._usable = False  # the first batch of an accumulation
+        if not _on_any_rank(bad):
+            self._usable, self._in_a_row = True, 0
+            self._let_optimizers_step()
+            return loss, log_vars
+
+        mine = bool(bad.item())
+        self._in_a_row += 1
+        sick = _first_not_finite(model.named_parameters())
+        # The gradients were the same on every rank, and so are the weights.
+        if self.mode == 'stop' or sick or self._in_a_row > MAX_IN_A_ROW:
+            raise NonFiniteLossError(self._sentence(model, log_vars, seen, mine, sick))
+        for buffer, value in statistics:
+            buffer.copy_(value)
+        if not self._usable:
+            self._keep_optimizers_from_stepping(params)
+        self._count(log_vars, seen, mine)
+        return _zero(loss, params), {k: v for k, v in log_vars.items() if torch.isfinite(v).all()}
+
+    def _keep_optimizers_from_stepping(self, params: list[nn.Parameter]) -> None:
+        # Without gradients a step changes nothing, momentum and weight decay included. They go at the last moment,
+        # because DistributedDataParallel, clipping and the gradient scaler want to see them before.
+        def drop_gradients(*_: Any) -> None:
+            for param in params:
+                param.grad = None
+
+        self._let_optimizers_step()
+        self._hook = register_optimizer_step_pre_hook(drop_gradients)
+
+    def _let_optimizers_step(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def _count(
+        self, log_vars: Mapping[str, Tensor], seen: Mapping[str, Tensor], mine: bool
+    ) -> None:
+        hub = MessageHub.get_current_instance()
+        before = hub.get_scalar(SKIPPED).current() if SKIPPED in hub.log_scalars else 0
+        hub.update_scalar(SKIPPED, int(before) + 1)
+        if mine:
+            print_log(
+                f'{_when()}: {_what(log_vars)}{_where(seen)}; the step is skipped, the {int(before) + 1}. of this '
+                'training.',
+                'current',
+                level=30,
+            )
+
+    def _sentence(
+        self,
+        model: nn.Module,
+        log_vars: Mapping[str, Tensor],
+        seen: Mapping[str, Tensor],
+        mine: bool,
+        sick: str | None,
+    ) -> str:
+        if not mine:
+            return f'{_when()}: the loss of another rank is not finite; its own message says where.'
+        told = f'{_when()}: {_what(log_vars)}'
+        teacher = getattr(model, 'teacher', None)
+        damaged = teacher is not None and _first_not_finite(
+            {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}.items()
+        )
+        if damaged:
+            return f'{told}, because {damaged} of the teacher is not finite: teacher_ckpt is damaged, give another.'
+        if sick:
+            return (
+                f'{told}, because the weight {sick} is not finite: the gradient of an earlier iteration was not, and a '
+                'checkpoint written since holds such weights; go back to the one before, and set '
+                'optim_wrapper.clip_grad or a lower learning rate.'
+            )
+        cure = (
+            'lower the learning rate, set optim_wrapper.clip_grad, or train in bfloat16 or float32'
+        )
+        if self.mode == 'stop':
+            cure += "; model.non_finite='skip' leaves such steps out and counts them"
+        else:
+            cure = f'{self._in_a_row - 1} steps in a row were skipped before; {cure}'
+        return f'{told}{_where(seen)}; {cure}.'
+
+
+def _on_any_rank(bad: Tensor) -> bool:
+    if get_world_size() > 1:
+        bad = bad.clone()
+        all_reduce(bad, 'max')
+    return bool(bad.item())
+
+
+def _zero(loss: Tensor, params: list[nn.Parameter]) -> Tensor:
+    """A loss whose gradient is zero for every parameter that the real one would have reached.
+
+    Of exactly these DistributedDataParallel waits for gradients; and ``0 * loss`` would not do, since 0 * NaN is NaN.
+    """
+    reached: set[int] = set()
+    nodes, visited = [loss.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in visited:
+            continue
+        visited.add(node)
+        if hasattr(node, 'variable'):
+            reached.add(id(node.variable))
+        nodes.extend(parent for parent, _ in node.next_functions)
+    # one element of each is enough for its whole gradient to be there
+    parts = [p.flatten()[:1].sum().float() * 0 for p in params if id(p) in reached]
+    return torch.stack(parts).sum() if parts else torch.zeros_like(loss, requires_grad=True)
+
+
+def _first_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
+    for name, value in tensors:
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            return name
+    return None
+
+
+def _when() -> str:
+    hub = MessageHub.get_current_instance()
+    iteration, epoch = hub.get_info('iter'), hub.get_info('epoch')
+    if iteration is None:
+        return 'non-finite loss'
+    # as they are counted in the log
+    return f'iteration {iteration + 1}' + (f' (epoch {epoch + 1})' if epoch is not None else '')
+
+
+def _what(log_vars: Mapping[str, Tensor]) -> str:
+    parts = {
+        name: value.detach().float().item()
+        for name, value in log_vars.items()
+        if name != 'loss' and 'loss' in name and not torch.isfinite(value).all()
+    }
+    if not parts:
+        return 'the sum of the losses overflows'
+    return ', '.join(f'{name} is {value}' for name, value in parts.items())
+
+
+def _where(seen: Mapping[str, Tensor]) -> str:
+    """What was not finite on the way, in the order of computation."""
+    if not seen:
+        return ''
+    sick = [
+        f'{name} ({"NaN" if torch.isnan(value).any() else "infinite"})'
+        for name, value in seen.items()
+        if value.is_floating_point() and not torch.isfinite(value).all()
+    ]
+    if not sick:
+        return '; the input and all recorded features are finite, so it began in the loss'
+    rank = f' on rank {get_rank()}' if get_world_size() > 1 else ''
+    return f'; not finite{rank}: {", ".join(sick[:4])}' + ', ...' * (len(sick) > 4)
