@@ -1,0 +1,21 @@
+# Student of the experiments on Fashion-MNIST, alone. The first stage halves the maps already: a
+# quarter of the work, and the last two stages have 7x7 and 4x4 cells as in the mini pair.
+_base_ = '../../mini/fashion_cnn_none.py'
+
+model = dict(backbone=dict(strides=(2, 1, 2, 2)))
+
+train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(indices=5000))
+# Settings are chosen on the last 10,000 training images, which nothing is trained on; the test
+# images are the held-out part.
+val_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(split='train', test_mode=False, indices=-10000),
+)
+test_dataloader = dict(num_workers=0, persistent_workers=False)
+
+train_cfg = dict(max_epochs=12)
+param_scheduler = dict(T_max=12, end=12)
+
+# Each logged value is the mean since the one before; mmengine does so with losses only.
+log_processor = dict(mean_pattern=r'.*(loss|time|grad_norm|mask_ratio|similarity).*')

@@ -1,0 +1,176 @@
+"""What a grid of experiments consists of, and how it is read from its file."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from ..engine.errors import UsageError
+
+#: Parts of the data that an entry may be evaluated on, by the config's dataloaders.
+PARTS = ('val', 'test')
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One training.
+
+    Attributes:
+        name: Unique in the grid; also the name of its folder.
+        config: Path of the config, relative to the repository.
+        method: Name of the method in the tables, such as `'dpk'`; the teachers' is `'teacher'`.
+        seed: `randomness.seed` of the training; results are paired by it.
+        teacher: Name of the entry whose checkpoint is the teacher; None if there is none.
+        label: How a teacher is called in the tables, such as `'width 32'`.
+        setting: What sets this entry apart from others of its method, for the tables.
+        options: `--cfg-options` by dotted key.
+    """
+
+    name: str
+    config: str
+    method: str
+    seed: int = 0
+    teacher: str | None = None
+    label: str = ''
+    setting: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A set of trainings whose results are compared with each other.
+
+    Attributes:
+        name: Of its folder and in the results.
+        entries: The trainings, in the order in which they are started.
+        metric: Name of the metric that counts, as mmengine logs it.
+        title: Heading of the report.
+        data: Arguments of `data.prepare`, with `kind`; empty if the configs' paths hold.
+        options: `--cfg-options` of all entries.
+        baselines: Methods that the others are compared with.
+        parts: What is evaluated. Settings are chosen on `'val'`; a grid that only chooses leaves
+            `'test'` out, so that nobody sees the held-out part before the choice is made.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    metric: str
+    title: str = ''
+    data: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    baselines: tuple[str, ...] = ('alone',)
+    parts: tuple[str, ...] = PARTS
+
+    def __getitem__(self, name: str) -> Entry:
+        return next(entry for entry in self.entries if entry.name == name)
+
+    def select(self, pattern: str | None) -> list[Entry]:
+        """Entries whose names match a shell pattern, and the teachers they need, in order.
+
+        Raises:
+            UsageError: If none matches.
+        """
+        if pattern is None:
+            return list(self.entries)
+        wanted = {entry.name for entry in self.entries if fnmatchcase(entry.name, pattern)}
+        if not wanted:
+            raise UsageError(
+                f"no entry of {self.name} matches '{pattern}'; there are "
+                f'{", ".join(entry.name for entry in self.entries)}'
+            )
+        pending = list(wanted)
+        while pending:
+            teacher = self[pending.pop()].teacher
+            if teacher is not None and teacher not in wanted:
+                wanted.add(teacher)
+                pending.append(teacher)
+        return [entry for entry in self.entries if entry.name in wanted]
+
+
+def load_grid(path: str | os.PathLike[str]) -> Grid:
+    """Reads a grid from a Python or a JSON file.
+
+    A Python file sets the attributes of `Grid` as variables of its module, with `entries` as a
+    list of dicts (the attributes of `Entry`); a JSON file holds the same as one object. The grid's
+    `name` is that of the file.
+
+    Raises:
+        UsageError: If the file is not there, lacks something, or contradicts itself.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f'there is no grid {path}: give the path of one, see tools/experiments/')
+    if path.suffix == '.json':
+        content = json.loads(path.read_text(encoding='utf-8'))
+    elif path.suffix == '.py':
+        content = runpy.run_path(str(path))
+    else:
+        raise UsageError(f'{path}: a grid is a .py or a .json file')
+    known = {f.name for f in fields(Grid)} - {'name'}
+    values = {key: value for key, value in content.items() if key in known}
+    for key in ('entries', 'metric'):
+        if key not in values:
+            raise UsageError(f'{path} does not set {key}')
+    for key in ('baselines', 'parts'):
+        if key in values:
+            values[key] = tuple(values[key])
+    values['entries'] = tuple(_entry(path, item) for item in values['entries'])
+    grid = Grid(name=path.stem, **values)
+    _check(path, grid)
+    return grid
+
+
+def _entry(path: Path, item: Mapping[str, Any]) -> Entry:
+    known = [f.name for f in fields(Entry)]
+    unknown = sorted(set(item) - set(known))
+    missing = [key for key in ('name', 'config', 'method') if key not in item]
+    if unknown or missing:
+        problem = f'lacks {missing[0]}' if missing else f'has {unknown[0]}'
+        raise UsageError(
+            f'{path}: entry {item.get("name", "without a name")} {problem}; its keys are '
+            f'{", ".join(known)}'
+        )
+    return Entry(**item)
+
+
+def _check(path: Path, grid: Grid) -> None:
+    names = [entry.name for entry in grid.entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f'{path}: two entries are called {name}')
+        if Path(name).name != name:
+            raise UsageError(f"{path}: an entry's name is that of a folder, but one is '{name}'")
+    for part in grid.parts:
+        if part not in PARTS:
+            raise UsageError(f"{path}: parts has '{part}'; known are {', '.join(PARTS)}")
+    seen: set[str] = set()
+    for entry in grid.entries:
+        if entry.teacher is not None and entry.teacher not in seen:
+            raise UsageError(
+                f"{path}: the teacher of entry {entry.name} is '{entry.teacher}', which is not an "
+                'entry before it'
+            )
+        seen.add(entry.name)
+
+
+def format_options(options: Mapping[str, Any]) -> list[str]:
+    """Writes options as `--cfg-options` takes them: `key=value`, lists as `[a,b]`.
+
+    Raises:
+        UsageError: If a value is a dict, which a command line cannot hold.
+    """
+    return [f'{key}={_format(key, value)}' for key, value in options.items()]
+
+
+def _format(key: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        raise UsageError(f'option {key} is a dict: give its items as {key}.<item>, or a config')
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return f'[{",".join(_format(key, item) for item in value)}]'
+    return str(value)

@@ -1,0 +1,119 @@
+"""The configs of the experiments: every method trains the same student on the same images."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmrazor.registry import MODELS
+
+import dpk_mm  # noqa: F401
+from dpk_mm.engine.launch import load_config
+
+CONFIGS = Path(__file__).parents[1] / 'configs' / 'experiments'
+FAMILIES = {
+    'fashion/': ('kd', 'fitnets', 'dpk_no_prior', 'dpk_fixed', 'dpk'),
+    'bccd/faster_rcnn_': ('fgd', 'dpk'),
+    'bccd/retinanet_': ('fgd', 'dpk'),
+}
+DISTILLED = [(family, method) for family, methods in FAMILIES.items() for method in methods]
+TRAINING = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'param_scheduler')
+
+
+def load(family, role):
+    return Config.fromfile(CONFIGS / f'{family}{role}.py')
+
+
+def plain(model):
+    return {key: value for key, value in model.to_dict().items() if key != '_scope_'}
+
+
+def test_all_files_are_looked_at():
+    found = {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob('*/*.py')}
+    roles = {f: (*methods, 'alone', 'teacher') for f, methods in FAMILIES.items()}
+    known = {f'{family}{role}.py' for family, names in roles.items() for role in names}
+    assert found == known | {'bccd/data.py'}
+
+
+@pytest.mark.parametrize(('family', 'method'), DISTILLED)
+def test_methods_differ_in_the_distillation_alone(family, method):
+    alone, cfg, teacher = load(family, 'alone'), load(family, method), load(family, 'teacher')
+    assert plain(cfg.model.architecture) == plain(alone.model)
+    assert plain(cfg.model.teacher) == plain(teacher.model)
+    assert not cfg.model.get('inherit')
+    for key in TRAINING:
+        assert cfg[key] == alone[key], key
+    students = cfg.optim_wrapper
+    if 'constructor' in students:
+        assert set(students) <= {'type', 'constructor', 'clip_grad', 'architecture', 'distiller'}
+        assert students.get('clip_grad') == alone.optim_wrapper.get('clip_grad')
+        students = students.architecture
+    assert students.optimizer == alone.optim_wrapper.optimizer
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_schedules_end_with_the_training(family):
+    for role in ('alone', 'teacher'):
+        cfg = load(family, role)
+        schedulers = cfg.param_scheduler
+        last = schedulers[-1] if isinstance(schedulers, list) else schedulers
+        assert (last.T_max, last.end) == (cfg.train_cfg.max_epochs,) * 2
+
+
+def test_fashion_parts_share_no_image():
+    cfg = load('fashion/', 'alone')
+    train, val, test = (cfg[f'{part}_dataloader'].dataset for part in ('train', 'val', 'test'))
+    assert (train.split, val.split, test.split) == ('train', 'train', 'test')
+    assert (val.test_mode, test.test_mode) == (False, True)  # what mmpretrain goes by
+    # first and last of 60,000, also for the teacher
+    most = load('fashion/', 'teacher').train_dataloader.dataset.indices
+    assert train.indices <= most <= 60000 + val.indices
+    assert 'indices' not in test
+
+
+@pytest.mark.parametrize(('family', 'method'), DISTILLED)
+def test_models_build(family, method):
+    cfg = load(family, method)
+    Config.fromstring(cfg.pretty_text, '.py')  # the run's copy of the config can be read again
+    init_default_scope(cfg.default_scope)
+    with torch.random.fork_rng(devices=[]):
+        model = MODELS.build(cfg.model)
+    trained = {name.split('.')[0] for name, p in model.named_parameters() if p.requires_grad}
+    has_modules = method != 'kd'
+    assert trained == ({'architecture', 'distiller'} if has_modules else {'architecture'})
+    assert ('constructor' in cfg.optim_wrapper) == has_modules
+
+
+def test_ablations_differ_in_one_thing():
+    dpk, no_prior, fixed, fitnets = (
+        load('fashion/', role) for role in ('dpk', 'dpk_no_prior', 'dpk_fixed', 'fitnets')
+    )
+    stage = no_prior.model.distiller.distill_losses.loss_feat.transforms.last
+    assert stage.pop('prior') == 'none'
+    assert no_prior.model == dpk.model == fixed.model
+    assert [hook.type for hook in dpk.custom_hooks][0] == 'mmrazor.CKAMaskRatioHook'
+    assert fixed.custom_hooks[0] == dict(type='mmrazor.FixedMaskRatioHook', ratio=0.5)
+    assert fitnets.model.distiller.distill_losses.loss_feat.transforms.last.type == 'ConvTransform'
+    assert dpk.optim_wrapper == no_prior.optim_wrapper == fixed.optim_wrapper
+    assert dpk.optim_wrapper == fitnets.optim_wrapper
+
+
+@pytest.mark.parametrize('detector', ['faster_rcnn', 'retinanet'])
+def test_dpk_takes_the_weights_of_fgd(detector):
+    family = f'bccd/{detector}_'
+    fgd = load(family, 'fgd').model.distiller.distill_losses.loss_feat
+    assert load(family, 'dpk').model.distiller.distill_losses.loss_feat.criterion == fgd
+    cfg = load(family, 'alone')
+    for part in ('train', 'val', 'test'):
+        dataset = cfg[f'{part}_dataloader'].dataset
+        assert tuple(dataset.metainfo.classes) == ('RBC', 'WBC', 'Platelets')
+        scales = [tuple(t.scale) for t in dataset.pipeline if t.type == 'Resize']
+        assert scales == [(320, 240)]
+
+
+def test_options_of_one_part_leave_the_others(tmp_path):
+    path = str(CONFIGS / 'bccd' / 'retinanet_alone.py')
+    cfg = load_config(path, {'val_dataloader.dataset.ann_file': 'a', 'val_evaluator.ann_file': 'b'})
+    assert cfg.test_dataloader.dataset.ann_file == 'annotations/val.json'
+    assert cfg.test_evaluator.ann_file == 'data/shapes/annotations/val.json'

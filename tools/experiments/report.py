@@ -1,0 +1,34 @@
+"""Turns the results of tools/experiments/run.py into Markdown tables and plots."""
+
+import argparse
+from pathlib import Path
+
+from dpk_mm.engine.errors import readable_errors
+from dpk_mm.experiments.report import write_report
+from dpk_mm.experiments.results import read_results
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('results', nargs='+', help='results.jsonl of one or more grids')
+    parser.add_argument('--out', type=Path, required=True, help='folder of the tables and plots')
+    parser.add_argument(
+        '--baselines',
+        nargs='+',
+        default=['alone', 'kd', 'fgd'],
+        help='methods that the others are compared with (default: alone kd fgd)',
+    )
+    parser.add_argument('--title', default='', help="heading (default: the grid's name)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    results = [result for path in args.results for result in read_results(path)]
+    for file in write_report(results, args.out, args.baselines, args.title):
+        print(file)
+
+
+if __name__ == '__main__':
+    with readable_errors('report.py'):
+        main()
