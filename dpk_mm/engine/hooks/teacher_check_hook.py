@@ -1,0 +1,207 @@
+"""Evaluates the teacher before training, so that a wrong one costs minutes and not days."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather_object, get_world_size
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmrazor.registry import HOOKS
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from ..errors import UsageError
+from ..student import unwrap
+
+
+@HOOKS.register_module()
+class TeacherCheckHook(Hook):
+    """Evaluates the teacher once, before the first step, and stops the run if it is far below what is expected.
+
+    A checkpoint whose names and shapes fit can still be the wrong one: of another training, with another order of the
+    classes, or with another normalisation than the config says. The teacher is run on the validation set of the
+    config, with its own ``data_preprocessor``, in float32 and eval mode, on all ranks.
+
+    The run itself is not touched: random numbers, the student and its mode, the evaluator and the logged scalars are as
+    without the hook. It works at every start, a resumed one included; take it out of ``custom_hooks`` to save the time.
+
+    Args:
+        expected (float | dict[str, float]): What the teacher reaches, in the units of the metric (mmdet: mAP in [0, 1];
+            mmpretrain: accuracy in percent), above 0. A dict checks several metrics.
+        metric (str, optional): Name of the metric for a single number, such as ``'coco/bbox_mAP'`` or
+            ``'accuracy/top1'``. Greater must be better.
+        tolerance (float): How far below is accepted, as a share of the expected value, in [0, 1). 0.05 accepts 38 for
+            40.
+        max_batches (int, optional): A quick check: at most so many batches on each rank, of samples that are spread
+            evenly over the validation set. A part of the set scores higher or lower by chance; give a larger tolerance.
+
+    Raises:
+        UsageError: (a ValueError) Here for bad arguments. Before training if the model has no teacher, the config has
+            no validation, the metric is unknown, or the teacher is below ``(1 - tolerance) * expected``.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self,
+        expected: float | Mapping[str, float],
+        metric: str | None = None,
+        tolerance: float = 0.05,
+        max_batches: int | None = None,
+    ) -> None:
+        if isinstance(expected, Mapping) == (metric is not None):
+            raise UsageError(
+                f'TeacherCheckHook: expected is {expected!r} and metric is {metric!r}; give one number and the '
+                "metric's name, or a dict of numbers by metric and no metric."
+            )
+        wanted = expected if isinstance(expected, Mapping) else {metric: expected}
+        for value in wanted.values():
+            if not _is_number(value) or not 0 < value < float('inf'):
+                raise UsageError(
+                    f'TeacherCheckHook: expected must be a number above 0, but is {expected!r}.'
+                )
+        if not wanted:
+            raise UsageError('TeacherCheckHook: expected names no metric; give at least one.')
+        if not _is_number(tolerance) or not 0 <= tolerance < 1:
+            raise UsageError(
+                f'TeacherCheckHook: tolerance must be in [0, 1), a share of expected, but is {tolerance!r}.'
+            )
+        if max_batches is not None and (not isinstance(max_batches, int) or max_batches < 1):
+            raise UsageError(
+                'TeacherCheckHook: max_batches must be a whole number of at least 1, or None, but is '
+                f'{max_batches!r}.'
+            )
+        self.expected = {str(name): float(value) for name, value in wanted.items()}
+        self.tolerance = tolerance
+        self.max_batches = max_batches
+
+    def before_train(self, runner: Runner) -> None:
+        """Evaluates, prints and judges."""
+        model = unwrap(runner.model)
+        teacher = getattr(model, 'teacher', None)
+        if not isinstance(teacher, nn.Module):
+            raise UsageError(
+                f'TeacherCheckHook: the model, a {type(model).__name__}, has no teacher; take the hook out of '
+                'custom_hooks, or train a DPKDistill.'
+            )
+        if runner.val_loop is None:
+            raise UsageError(
+                'TeacherCheckHook: the config has no validation; set val_dataloader, val_evaluator and val_cfg, or '
+                'take the hook out of custom_hooks.'
+            )
+        with _random_state_kept(), _in_eval_mode(teacher), torch.no_grad():
+            teacher.to(next(model.parameters()).device)  # its data_preprocessor, too
+            loader = self._loader(runner)
+            runner.logger.info(f'Evaluating the teacher on {self._share(runner, loader)}.')
+            metrics = self._evaluate(runner, teacher, loader)
+        self._judge(runner, metrics, getattr(model, 'teacher_ckpt', None))
+
+    def _loader(self, runner: Runner) -> DataLoader:
+        """A loader of its own: the runner's would keep its workers and their random numbers."""
+        loader = runner.val_dataloader
+        dataset = loader.dataset
+        batch_size = loader.batch_size or 1
+        if self.max_batches is not None:
+            total = len(dataset)
+            count = min(total, self.max_batches * batch_size * get_world_size())
+            # spread, since many sets are sorted by class
+            dataset = Subset(dataset, [i * total // count for i in range(count)])
+        return runner.build_dataloader(
+            dict(
+                dataset=dataset,
+                batch_size=batch_size,
+                num_workers=loader.num_workers,
+                collate_fn=loader.collate_fn,
+                pin_memory=loader.pin_memory,
+                sampler=dict(type='DefaultSampler', shuffle=False),
+            ),
+            seed=runner.seed,
+        )
+
+    def _share(self, runner: Runner, loader: DataLoader) -> str:
+        count, total = len(loader.dataset), len(runner.val_dataloader.dataset)
+        return (
+            f'all {total} samples of val_dataloader'
+            if count == total
+            else f'{count} of the {total} samples of val_dataloader (max_batches={self.max_batches})'
+        )
+
+    def _evaluate(self, runner: Runner, teacher: nn.Module, loader: DataLoader) -> dict[str, float]:
+        evaluator: Evaluator = copy.deepcopy(runner.val_evaluator)
+        meta = getattr(runner.val_dataloader.dataset, 'metainfo', None)
+        if meta is not None:
+            evaluator.dataset_meta = meta
+        seen = []
+        for batch in loader:
+            outputs = teacher.val_step(batch)
+            seen += [sample.get('img_id') for sample in outputs]
+            evaluator.process(data_samples=outputs, data_batch=batch)
+        if isinstance(loader.dataset, Subset):
+            everywhere = {i for ids in all_gather_object(seen) for i in ids if i is not None}
+            for metric in evaluator.metrics:
+                # COCO's counts every image of the annotation file, and those not run as missed
+                if getattr(metric, 'img_ids', ...) is None and everywhere:
+                    metric.img_ids = sorted(everywhere)
+        return evaluator.evaluate(len(loader.dataset))
+
+    def _judge(self, runner: Runner, metrics: Mapping[str, Any], checkpoint: str | None) -> None:
+        source = (
+            f'teacher_ckpt {checkpoint!r}'
+            if checkpoint
+            else 'the teacher (teacher_ckpt is not set)'
+        )
+        low = []
+        for name, expected in self.expected.items():
+            if name not in metrics:
+                known = ', '.join(metrics) or 'none at all (a detector that finds nothing has none)'
+                raise UsageError(
+                    f'TeacherCheckHook: the evaluation of {source} has no metric {name!r}, only {known}; name one of '
+                    'val_evaluator in metric or expected.'
+                )
+            found, least = float(metrics[name]), (1 - self.tolerance) * expected
+            said = f'{name} is {found:.4g}, expected {expected:.4g} (accepted from {least:.4g})'
+            runner.logger.info(f'Teacher: {said}.')
+            if not found >= least:
+                low.append(said)
+        if low:
+            raise UsageError(
+                f'TeacherCheckHook: {source} is far below what is expected: {"; ".join(low)}; check that it is the '
+                "right file, the teacher's data_preprocessor and the order of the classes, or change expected or "
+                'tolerance.'
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+@contextmanager
+def _in_eval_mode(module: nn.Module) -> Iterator[None]:
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for m, training in modes:
+            m.training = training
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Python's, numpy's and torch's generators go on as if nothing had been drawn."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
