@@ -13,7 +13,7 @@ from dpk_mm.engine.launch import load_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'experiments'
 FAMILIES = {
-    'fashion/': ('kd', 'fitnets', 'dpk_no_prior', 'dpk_fixed', 'dpk'),
+    'fashion/': ('kd', 'fitnets', 'dpk_no_prior', 'dpk_fixed', 'dpk', 'dpk_conv', 'dpk_mlp'),
     'bccd/faster_rcnn_': ('fgd', 'dpk'),
     'bccd/retinanet_': ('fgd', 'dpk'),
 }

@@ -1,0 +1,76 @@
+# One row for each choice that the paper ablates (Tables 5 to 9), and the active priors, on
+# Fashion-MNIST: last stage, 4x4 tokens. All rows have KD, and but for the dynamic ones ratio 0.5.
+title = 'Fashion-MNIST: ablations'
+metric = 'accuracy/top1'
+data = dict(kind='fashion_mnist')
+baselines = ('alone', 'kd')
+seeds = (0, 1, 2)
+# what sensitivity.py's loss weights of DPK suggest on the validation images
+weight = 5.0
+
+folder = 'configs/experiments/fashion'
+loss = 'model.distiller.distill_losses.loss_feat'
+stage = f'{loss}.transforms.last'
+
+
+def scores(score, select, opposite=False):
+    return {
+        f'{stage}.mask.type': 'scores',
+        f'{stage}.mask.score': score,
+        f'{stage}.mask.select': select,
+        f'{stage}.mask.opposite': opposite,
+    }
+
+
+# (row, config, options)
+rows = [
+    ('fitnets, 1x1 conv', 'fitnets', {}),
+    ('transform: conv', 'dpk_conv', {}),
+    ('transform: mlp', 'dpk_mlp', {}),
+    ('prior: none', 'dpk_no_prior', {}),
+    ('prior: zeros', 'dpk_fixed', {f'{stage}.prior': 'zeros'}),
+    ('prior: mask token', 'dpk_fixed', {f'{stage}.prior': 'mask_token'}),
+    ('prior: teacher, ratio 0.5', 'dpk_fixed', {}),
+    ('dynamic ratio: CKA', 'dpk', {}),
+    ('mask: block', 'dpk_fixed', {f'{stage}.mask': 'block'}),
+    ('mask: grid', 'dpk_fixed', {f'{stage}.mask': 'grid'}),
+    ('loss: student', 'dpk_fixed', {f'{stage}.supervise': 'student'}),
+    ('encode first', 'dpk_fixed', {f'{stage}.encode_first': True}),
+    ('active: gap, top', 'dpk_fixed', scores('gap', 'top')),
+    ('active: gap, opposite', 'dpk_fixed', scores('gap', 'top', True)),
+    ('active: activation, top', 'dpk_fixed', scores('teacher_activation', 'top')),
+    ('active: activation, opposite', 'dpk_fixed', scores('teacher_activation', 'top', True)),
+]
+
+entries = [
+    dict(
+        name=f'teacher-s{seed}',
+        config=f'{folder}/teacher.py',
+        method='teacher',
+        label='width 24',
+        seed=seed,
+    )
+    for seed in seeds
+]
+for seed in seeds:
+    entries += [
+        dict(name=f'alone-s{seed}', config=f'{folder}/alone.py', method='alone', seed=seed),
+        dict(
+            name=f'kd-s{seed}',
+            config=f'{folder}/kd.py',
+            method='kd',
+            seed=seed,
+            teacher=f'teacher-s{seed}',
+        ),
+    ]
+    entries += [
+        dict(
+            name=f'{row.replace(": ", "-").replace(", ", "-").replace(" ", "-")}-s{seed}',
+            config=f'{folder}/{config}.py',
+            method=row,
+            seed=seed,
+            teacher=f'teacher-s{seed}',
+            options={f'{loss}.loss_weight': weight, **options},
+        )
+        for row, config, options in rows
+    ]
