@@ -1,11 +1,12 @@
 """Evaluates the student of a checkpoint, full or student-only; the teacher is not needed."""
 
 import argparse
-import os
 
 from dpk_mm.engine.errors import readable_errors
+from dpk_mm.engine.explain import explained_errors
 from dpk_mm.engine.launch import (
     add_common_arguments,
+    apply_common_arguments,
     build_runner,
     evaluate_student,
     finish,
@@ -34,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     )
     add_common_arguments(parser)
     args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    apply_common_arguments(args)
     return args
 
 
@@ -52,10 +53,10 @@ def main() -> None:
         )
         weights, _ = read_student(args.checkpoint)
         init_cpu_distributed(cfg)
-    runner = build_runner(cfg)
-    with readable_errors('test.py'):
+    with readable_errors('test.py'), explained_errors(cfg) as context:
+        context['runner'] = runner = build_runner(cfg)
         load_student(unwrap(runner.model), weights, args.checkpoint)
-    evaluate_student(runner, args.out)
+        evaluate_student(runner, args.out)
     finish()
 
 

@@ -1,18 +1,21 @@
 """Trains a model from a config: a distillation, or a plain mmdet or mmpretrain model."""
 
 import argparse
-import os
 
 from dpk_mm.compat import CheckpointError
 from dpk_mm.engine.errors import UsageError, readable_errors
+from dpk_mm.engine.explain import explained_errors
 from dpk_mm.engine.launch import (
     add_common_arguments,
+    apply_common_arguments,
     build_runner,
     finish,
     init_cpu_distributed,
     load_config,
     prepare_config,
 )
+from dpk_mm.engine.resume import prepare_resume
+from dpk_mm.fileio import DiskFullError
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,9 +26,17 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint, or without one from the newest in the work folder',
+        help='go on from this checkpoint, or without one from the newest good one in the work '
+        'folder; the result is that of a run that was never stopped',
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const=True,
+        default=False,
+        choices=['fp16', 'bf16'],
+        help='mixed precision; fp16 (the default) needs a GPU, bf16 runs on CPUs, too',
+    )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -34,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--teacher-ckpt', help="the teacher's checkpoint, in place of the config's")
     add_common_arguments(parser)
     args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    apply_common_arguments(args)
     return args
 
 
@@ -51,9 +62,12 @@ def main() -> None:
             teacher_ckpt=args.teacher_ckpt,
         )
         init_cpu_distributed(cfg)
-    # a full disk in the middle of a training keeps its traceback, a missing teacher needs none
-    with readable_errors('train.py', UsageError, CheckpointError, FileNotFoundError):
-        build_runner(cfg).train()
+        prepare_resume(cfg)
+    # other errors of the system, in the middle of a training, keep their traceback
+    told = (UsageError, CheckpointError, DiskFullError, FileNotFoundError)
+    with readable_errors('train.py', *told), explained_errors(cfg) as context:
+        context['runner'] = runner = build_runner(cfg)
+        runner.train()
     finish()
 
 

@@ -7,7 +7,14 @@ one.
 
 from __future__ import annotations
 
-from . import checkpoint, inplace, mmcv_ops, mmrazor_joblib, mmrazor_quantization
+from . import (
+    atomic_checkpoints,
+    checkpoint,
+    inplace,
+    mmcv_ops,
+    mmrazor_joblib,
+    mmrazor_quantization,
+)
 from ._patch import Patch
 from .checkpoint import (
     CheckpointError,
@@ -33,6 +40,7 @@ PATCHES: tuple[Patch, ...] = (
     mmrazor_joblib.PATCH,
     mmrazor_quantization.PATCH,
     checkpoint.PATCH,
+    atomic_checkpoints.PATCH,
     inplace.PATCH,
 )
 

@@ -5,7 +5,8 @@ pickle can otherwise run any code. What mmengine writes holds a few things more:
 numpy numbers and arrays. Those are allow-listed here, each behind a function that takes nothing
 but what mmengine writes, and everything else stays refused, with a sentence. Downloads go the
 other way: ``torch.hub`` still loads with ``weights_only=False``, and so does mmengine for
-``https://``, ``torchvision://`` and ``open-mmlab://``; they pass the same gate here.
+``https://``, ``torchvision://`` and ``open-mmlab://``; they pass the same gate here. And plain text
+can be code, too: when a run is resumed, mmengine executes ``meta['config']``, which is dropped.
 
 On torch < 2.6 nothing is changed: files load, and no setting there is safe with a hostile one,
 since its ``weights_only=True`` can be got around (CVE-2025-32434).
@@ -220,9 +221,21 @@ def _guarded(loader: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(loader)  # mmengine logs the loader's name
     def load(filename: str, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
         with _explained(filename):
-            return loader(filename, map_location, *args, **kwargs)
+            return _without_code(loader(filename, map_location, *args, **kwargs))
 
     return load
+
+
+def _without_code(checkpoint: Any) -> Any:
+    """Takes out the text that ``Runner.resume`` would execute.
+
+    Under that key mmcv 1.x kept the config, and mmengine reads it as Python to compare numbers of
+    GPUs; its own files have ``cfg``, which nothing here reads as code.
+    """
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if isinstance(meta, dict):
+        meta.pop('config', None)
+    return checkpoint
 
 
 def needed() -> bool:

@@ -1,5 +1,7 @@
 """What runs around the model: hooks, and what the tools call."""
 
+from . import joint_optim_wrapper  # noqa: F401  registers itself
+from .cpu_amp import CPUAmpOptimWrapper
 from .hooks import (
     CKAMaskRatioHook,
     CosineMaskRatioHook,
@@ -7,13 +9,16 @@ from .hooks import (
     FixedMaskRatioHook,
     LinearMaskRatioHook,
     StudentCheckpointHook,
+    TeacherCheckHook,
 )
 
 __all__ = [
     'CKAMaskRatioHook',
+    'CPUAmpOptimWrapper',
     'CosineMaskRatioHook',
     'ExponentialMaskRatioHook',
     'FixedMaskRatioHook',
     'LinearMaskRatioHook',
     'StudentCheckpointHook',
+    'TeacherCheckHook',
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dpk_mm.compat.checkpoint import CheckpointError
+
+TRACEBACK = 'DPK_TRACEBACK'
 
 
 class UsageError(ValueError):
@@ -17,7 +20,8 @@ class UsageError(ValueError):
 def readable_errors(program: str, *kinds: type[Exception]) -> Iterator[None]:
     """Ends the program with one sentence on stderr and exit status 1 for errors of the input.
 
-    Everything else keeps its traceback, since it is a defect and not a mistake of the user.
+    Everything else keeps its traceback, since it is a defect and not a mistake of the user. With
+    `DPK_TRACEBACK` set in the environment (`--traceback` of the tools) all errors keep it.
 
     Args:
         program: The name that stands before the sentence, such as `'train.py'`.
@@ -27,4 +31,6 @@ def readable_errors(program: str, *kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except caught as error:
+        if os.environ.get(TRACEBACK):
+            raise
         sys.exit(f'{program}: {error}')

@@ -25,7 +25,9 @@ from mmengine.evaluator import DumpResults
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .errors import UsageError
+from .errors import TRACEBACK, UsageError
+from .hooks.class_check_hook import ClassCheckHook
+from .hooks.random_state_hook import make_resumable
 from .student import student_config, unwrap
 
 # Read by the Runner from the config, besides the arguments of its constructor.
@@ -51,6 +53,18 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     # torch.distributed.launch gives the first spelling or the second, by its version
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser.add_argument(
+        '--traceback',
+        action='store_true',
+        help='show where in the code an error came from (as DPK_TRACEBACK=1 does)',
+    )
+
+
+def apply_common_arguments(args: argparse.Namespace) -> None:
+    """Puts into the environment what of :func:`add_common_arguments` is read from there."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.traceback:
+        os.environ[TRACEBACK] = '1'
 
 
 def load_config(
@@ -89,7 +103,7 @@ def prepare_config(
     *,
     launcher: str = 'none',
     resume: str | None = None,
-    amp: bool = False,
+    amp: bool | str = False,
     auto_scale_lr: bool = False,
     teacher_ckpt: str | None = None,
 ) -> Config:
@@ -99,7 +113,9 @@ def prepare_config(
         cfg: What :func:`load_config` returned.
         launcher: `'none'`, `'pytorch'`, `'slurm'` or `'mpi'`.
         resume: `'auto'` for the newest checkpoint in the work folder, or a checkpoint file.
-        amp: Whether to train in mixed precision.
+        amp: Whether to train in mixed precision: True is float16 with a dynamic loss scale unless
+            the config names another `dtype`; `'fp16'` is that by name; `'bf16'` is bfloat16 without
+            a loss scale, also without a GPU.
         auto_scale_lr: Whether to scale the learning rate with the batch size.
         teacher_ckpt: The teacher's checkpoint, a file or a URL.
 
@@ -120,7 +136,7 @@ def prepare_config(
             raise UsageError(f'--teacher-ckpt: there is no file {teacher_ckpt}')
         cfg.model.teacher_ckpt = teacher_ckpt
     if amp:
-        _enable_amp(cfg)
+        _enable_amp(cfg, amp)
     if auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise UsageError(
@@ -226,8 +242,16 @@ def init_cpu_distributed(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Builds the Runner, or the class of `cfg.runner_type`."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    """Builds the Runner, or the class of `cfg.runner_type`.
+
+    Stopped and resumed, it draws the random numbers that it would have drawn uninterrupted, see
+    :class:`dpk_mm.engine.hooks.random_state_hook.RandomStateHook`, and before training it compares
+    classes, see :class:`dpk_mm.engine.hooks.class_check_hook.ClassCheckHook`. No config has to name
+    these hooks, and the config that is saved does not.
+    """
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(ClassCheckHook())
+    return make_resumable(runner)
 
 
 def evaluate_student(runner: Runner, out: str | None = None) -> dict[str, float]:
@@ -287,17 +311,54 @@ def _check_option(cfg: Config, dotted: str) -> None:
             return
 
 
-def _enable_amp(cfg: Config) -> None:
-    wrapper = cfg.get('optim_wrapper') or dict(type=None)
-    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+def _enable_amp(cfg: Config, amp: bool | str) -> None:
+    if amp not in (True, 'fp16', 'bf16'):
+        raise UsageError(f'--amp {amp}: fp16 or bf16 was expected')
+    wrappers = _optim_wrappers(cfg)
+    shared = cfg.optim_wrapper  # what stands beside several wrappers is the default of each
+    for key, wrapper in wrappers.items():
+        kind = wrapper.get('type', shared.get('type', 'OptimWrapper'))
+        if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+            raise UsageError(
+                f'--amp replaces {key}.type OptimWrapper, but {cfg.filename} has {kind}: leave the '
+                'option out, or set up mixed precision in the config'
+            )
+    on_cpu = get_device() == 'cpu'
+    if on_cpu and amp != 'bf16':
         raise UsageError(
-            f'--amp replaces optim_wrapper.type OptimWrapper, but {cfg.filename} has '
-            f'{wrapper["type"]}: leave the option out, or set up mixed precision in the config'
+            '--amp needs a GPU, and there is none here: leave the option out, or take --amp bf16'
         )
-    if get_device() == 'cpu':
-        raise UsageError('--amp needs a GPU, and there is none here: leave the option out')
-    cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    settings: dict[str, Any] = dict(loss_scale=shared.get('loss_scale', 'dynamic'))
+    if amp == 'bf16':
+        # its range is that of float32, so nothing underflows
+        settings = dict(dtype='bfloat16', loss_scale=dict(enabled=False))
+    elif amp == 'fp16':
+        settings['dtype'] = 'float16'
+    for wrapper in wrappers.values():
+        wrapper['type'] = 'AmpOptimWrapper'
+        if amp != 'bf16' and 'loss_scale' in wrapper:
+            wrapper.update({k: v for k, v in settings.items() if k != 'loss_scale'})
+        else:
+            wrapper.update(settings)
+    if on_cpu:
+        for wrapper in (*wrappers.values(), shared):
+            wrapper.pop('dtype', None)
+            wrapper.pop('loss_scale', None)
+        for wrapper in wrappers.values():
+            wrapper['type'] = 'mmrazor.CPUAmpOptimWrapper'
+
+
+def _optim_wrappers(cfg: Config) -> dict[str, ConfigDict]:
+    """The optimizer wrappers of a config by their keys: one, or those of a constructor of several."""
+    whole = cfg.get('optim_wrapper')
+    if not isinstance(whole, dict):
+        raise UsageError(f'--amp was given, but {cfg.filename} has no optim_wrapper')
+    parts = {
+        f'optim_wrapper.{key}': value
+        for key, value in whole.items()
+        if isinstance(value, dict) and 'optimizer' in value
+    }
+    return parts if parts and 'optimizer' not in whole else {'optim_wrapper': whole}
 
 
 def _enable_visualization(cfg: Config, show: bool, show_dir: str | None, wait_time: float) -> None:

@@ -8,6 +8,7 @@ under the plain names (`backbone.*`, `neck.*`, ...) that mmdet and mmpretrain gi
 from __future__ import annotations
 
 import copy
+import io
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from dpk_mm.compat.checkpoint import load_checkpoint_file
+from dpk_mm.fileio import write_bytes_atomically
 
 from .errors import UsageError
 
@@ -281,17 +283,16 @@ def save_student(
         path: The file; its folder is made if need be.
         weights: The student's state dict under plain names.
         meta: What stands beside it: `dataset_meta`, `cfg`, `epoch`, ...
+
+    Raises:
+        DiskFullError: If there is no space left; an older file of that name stays as it was.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     state = OrderedDict((name, value.cpu()) for name, value in weights.items())
     state = _with_metadata(state, getattr(weights, '_metadata', None))
-    try:
-        torch.save(dict(meta=dict(meta), state_dict=state), temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # In memory first: torch tells a full disk by an error that does not say so.
+    buffer = io.BytesIO()
+    torch.save(dict(meta=dict(meta), state_dict=state), buffer)
+    write_bytes_atomically(path, buffer.getbuffer())
 
 
 def export_student(

@@ -44,6 +44,7 @@ def test_patches_are_not_needed_once_applied():
 
 def test_nothing_is_needed_without_the_packages(monkeypatch):
     for module in (
+        'atomic_checkpoints',
         'checkpoint',
         'inplace',
         'mmrazor_joblib',
@@ -102,7 +103,7 @@ def test_imports_in_any_order():
     after = run(USE)
     assert before[-len(after) :] == after
     assert 'before: mmdet.models failed' in before
-    assert 'applied: mmcv_ops mmrazor_quantization checkpoint inplace' in after
+    assert 'applied: mmcv_ops mmrazor_quantization checkpoint atomic_checkpoints inplace' in after
     assert 'ops: True' in after
     assert 'kept: [0]' in after
     assert any(line.startswith('quantization: quantization with this mmrazor') for line in after)

@@ -19,6 +19,7 @@ from dpk_mm.engine import launch
 from dpk_mm.engine.errors import UsageError
 from dpk_mm.engine.launch import (
     add_common_arguments,
+    apply_common_arguments,
     build_runner,
     evaluate_student,
     finish,
@@ -107,6 +108,18 @@ def test_typing_errors_in_options_are_named(config_file, key, meant):
         load_config(config_file, {key: 1})
 
 
+def test_traceback_is_asked_for_through_the_environment(monkeypatch):
+    monkeypatch.setenv('LOCAL_RANK', '2')
+    monkeypatch.delenv('DPK_TRACEBACK', raising=False)
+    parser = argparse.ArgumentParser()
+    add_common_arguments(parser)
+    apply_common_arguments(parser.parse_args(['--local-rank', '3']))
+    assert os.environ['LOCAL_RANK'] == '2' and 'DPK_TRACEBACK' not in os.environ
+    monkeypatch.setenv('DPK_TRACEBACK', '')  # so that it is taken back afterwards
+    apply_common_arguments(parser.parse_args(['--traceback']))
+    assert os.environ['DPK_TRACEBACK'] == '1'
+
+
 def test_missing_config_is_one_sentence(tmp_path):
     with pytest.raises(UsageError, match='there is no config .*nothing.py'):
         load_config(str(tmp_path / 'nothing.py'))
@@ -145,9 +158,76 @@ def test_amp(config_file, gpu):
         prepare_config(cfg, amp=True)
 
 
-def test_amp_without_gpu_is_refused(config_file, cpu):
-    with pytest.raises(UsageError, match='--amp needs a GPU'):
-        prepare_config(load_config(config_file), amp=True)
+@pytest.mark.parametrize(
+    'amp, expected',
+    [
+        ('fp16', dict(dtype='float16', loss_scale='dynamic')),
+        ('bf16', dict(dtype='bfloat16', loss_scale=dict(enabled=False))),
+    ],
+)
+def test_amp_by_name(config_file, gpu, amp, expected):
+    cfg = prepare_config(load_config(config_file), amp=amp)
+    optimizer = dict(type='SGD', lr=0.02)
+    assert cfg.optim_wrapper == dict(type='AmpOptimWrapper', optimizer=optimizer, **expected)
+
+
+def test_amp_of_another_name(config_file, gpu):
+    with pytest.raises(UsageError, match='--amp fp8: fp16 or bf16 was expected'):
+        prepare_config(load_config(config_file), amp='fp8')
+
+
+def separate_wrappers(config_file):
+    cfg = load_config(config_file)
+    cfg.optim_wrapper = dict(
+        constructor='mmrazor.SeparateOptimWrapperConstructor',
+        architecture=dict(optimizer=dict(type='SGD', lr=0.1), clip_grad=dict(max_norm=1)),
+        distiller=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.001)),
+    )
+    return cfg
+
+
+def test_amp_of_several_optimizers(config_file, gpu):
+    cfg = prepare_config(separate_wrappers(config_file), amp=True)
+    amp = dict(type='AmpOptimWrapper', loss_scale='dynamic')
+    assert cfg.optim_wrapper == dict(
+        constructor='mmrazor.SeparateOptimWrapperConstructor',
+        architecture=dict(optimizer=dict(type='SGD', lr=0.1), clip_grad=dict(max_norm=1), **amp),
+        distiller=dict(optimizer=dict(type='AdamW', lr=0.001), **amp),
+    )
+    cfg = separate_wrappers(config_file)
+    cfg.optim_wrapper.distiller.type = 'ApexOptimWrapper'
+    with pytest.raises(UsageError, match=r'optim_wrapper\.distiller\.type .* has ApexOptimWrapper'):
+        prepare_config(cfg, amp=True)
+
+
+def test_amp_of_several_optimizers_that_share_settings(config_file, gpu):
+    cfg = separate_wrappers(config_file)
+    cfg.optim_wrapper.loss_scale = 512.0
+    prepare_config(cfg, amp=True)
+    assert {cfg.optim_wrapper[part].loss_scale for part in ('architecture', 'distiller')} == {512.0}
+    cfg = separate_wrappers(config_file)
+    cfg.optim_wrapper.type = 'ApexOptimWrapper'
+    with pytest.raises(UsageError, match=r'optim_wrapper\.architecture\.type .* ApexOptimWrapper'):
+        prepare_config(cfg, amp=True)
+
+
+@pytest.mark.parametrize('amp', [True, 'fp16'])
+def test_fp16_without_gpu_is_refused(config_file, cpu, amp):
+    with pytest.raises(UsageError, match='--amp needs a GPU.*--amp bf16'):
+        prepare_config(load_config(config_file), amp=amp)
+
+
+def test_bf16_without_gpu(config_file, cpu):
+    cfg = separate_wrappers(config_file)
+    cfg.optim_wrapper.update(dtype='float16', loss_scale=2.0)
+    prepare_config(cfg, amp='bf16')
+    assert 'dtype' not in cfg.optim_wrapper and 'loss_scale' not in cfg.optim_wrapper
+    assert cfg.optim_wrapper.architecture == dict(
+        type='mmrazor.CPUAmpOptimWrapper',
+        optimizer=dict(type='SGD', lr=0.1),
+        clip_grad=dict(max_norm=1),
+    )
+    assert cfg.optim_wrapper.distiller.type == 'mmrazor.CPUAmpOptimWrapper'
 
 
 def test_auto_scale_lr(config_file):

@@ -306,11 +306,10 @@ def test_export_does_not_overwrite_unasked(tmp_path):
 def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     save_student(tmp_path / 'a.pth', {'w': torch.ones(1)}, {})
 
-    def stop(content, path):
-        path.write_text('half')
+    def stop(source, target):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch, 'save', stop)
+    monkeypatch.setattr(os, 'replace', stop)
     with pytest.raises(KeyboardInterrupt):
         save_student(tmp_path / 'a.pth', {'w': torch.zeros(1)}, {})
     assert os.listdir(tmp_path) == ['a.pth']

@@ -8,6 +8,7 @@ from .mask_ratio_hook import (
     LinearMaskRatioHook,
 )
 from .student_checkpoint_hook import StudentCheckpointHook
+from .teacher_check_hook import TeacherCheckHook
 
 __all__ = [
     'CKAMaskRatioHook',
@@ -16,4 +17,5 @@ __all__ = [
     'FixedMaskRatioHook',
     'LinearMaskRatioHook',
     'StudentCheckpointHook',
+    'TeacherCheckHook',
 ]

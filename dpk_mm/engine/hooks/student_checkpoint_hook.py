@@ -7,12 +7,14 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from mmrazor.registry import HOOKS
 from torch import Tensor, nn
 
+from ..errors import UsageError
 from ..student import (
     STUDENT_CONFIG,
     is_distillation,
@@ -121,7 +123,13 @@ class StudentCheckpointHook(Hook):
         self._write(runner, LAST_FILE, student_state_dict(checkpoint))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Keeps the best value, and the student's config for `tools/export_student.py`."""
+        """Keeps the best value, and the student's config for `tools/export_student.py`.
+
+        Raises:
+            UsageError: If a weight is NaN or infinite; the checkpoint is then not written, and the
+                one before it stays.
+        """
+        _refuse_non_finite(checkpoint.get('state_dict', {}), runner)
         if self.best is not None:
             checkpoint[STATE_KEY] = dict(metric=self.metric, value=self.best)
         if self._config_text is not None:
@@ -154,3 +162,14 @@ class StudentCheckpointHook(Hook):
         if self._config_text is not None:
             meta['cfg'] = self._config_text
         save_student(Path(runner.work_dir) / filename, weights, meta)
+
+
+def _refuse_non_finite(state_dict: dict[str, Any], runner: Runner) -> None:
+    # The gradient of a finite loss can be NaN; its step spoils the weights before the next loss tells.
+    for name, value in state_dict.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise UsageError(
+                f'iteration {runner.iter}: the weight {name} is not finite, so no checkpoint is written '
+                'and the one before it stays; go on from that one with --resume, and set '
+                'optim_wrapper.clip_grad or a lower learning rate'
+            )

@@ -287,3 +287,22 @@ def test_plain_model_is_refused_in_one_sentence(tmp_path):
 def test_registered_with_mmrazor():
     hook = HOOKS.build(dict(type='mmrazor.StudentCheckpointHook', save_best='coco/bbox_mAP'))
     assert (type(hook), hook.metric) == (StudentCheckpointHook, 'coco/bbox_mAP')
+
+
+class Spoil(Hook):
+    """Makes a weight NaN in the second epoch, as a NaN gradient does."""
+
+    priority = 'HIGH'
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.epoch == 1:
+            runner.model.architecture.backbone.weight.data.fill_(math.nan)
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    runner = make_runner(tmp_path, [1.0, 2.0, 3.0], Spoil(), StudentCheckpointHook())
+    with pytest.raises(ValueError, match=r'architecture.backbone.weight is not finite.*--resume'):
+        runner.train()
+    assert (tmp_path / 'epoch_1.pth').is_file()
+    assert not (tmp_path / 'epoch_2.pth').exists()
+    assert (tmp_path / 'last_checkpoint').read_text().endswith('epoch_1.pth')

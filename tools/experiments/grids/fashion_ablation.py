@@ -5,8 +5,9 @@ metric = 'accuracy/top1'
 data = dict(kind='fashion_mnist')
 baselines = ('alone', 'kd')
 seeds = (0, 1, 2)
-# what sensitivity.py's loss weights of DPK suggest on the validation images
-weight = 5.0
+# With the paper's 0.2 the feature loss has about 1 % of the gradient that KD has on the student, and
+# no row could differ; with 25 the two are alike. Validation accuracy is the same from 0.2 to 25.
+weight = 25.0
 
 folder = 'configs/experiments/fashion'
 loss = 'model.distiller.distill_losses.loss_feat'
@@ -22,22 +23,24 @@ def scores(score, select, opposite=False):
     }
 
 
-# (row, config, options)
-rows = [
-    ('fitnets, 1x1 conv', 'fitnets', {}),
-    ('transform: conv', 'dpk_conv', {}),
-    ('transform: mlp', 'dpk_mlp', {}),
-    ('prior: none', 'dpk_no_prior', {}),
-    ('prior: zeros', 'dpk_fixed', {f'{stage}.prior': 'zeros'}),
-    ('prior: mask token', 'dpk_fixed', {f'{stage}.prior': 'mask_token'}),
+# (row, config, options); a grid that is stopped early has the first ones for all seeds
+first_rows = [
     ('prior: teacher, ratio 0.5', 'dpk_fixed', {}),
     ('dynamic ratio: CKA', 'dpk', {}),
-    ('mask: block', 'dpk_fixed', {f'{stage}.mask': 'block'}),
-    ('mask: grid', 'dpk_fixed', {f'{stage}.mask': 'grid'}),
+    ('prior: none', 'dpk_no_prior', {}),
+    ('prior: zeros', 'dpk_fixed', {f'{stage}.prior': 'zeros'}),
+    ('fitnets, 1x1 conv', 'fitnets', {}),
     ('loss: student', 'dpk_fixed', {f'{stage}.supervise': 'student'}),
-    ('encode first', 'dpk_fixed', {f'{stage}.encode_first': True}),
     ('active: gap, top', 'dpk_fixed', scores('gap', 'top')),
     ('active: gap, opposite', 'dpk_fixed', scores('gap', 'top', True)),
+]
+more_rows = [
+    ('mask: block', 'dpk_fixed', {f'{stage}.mask': 'block'}),
+    ('mask: grid', 'dpk_fixed', {f'{stage}.mask': 'grid'}),
+    ('prior: mask token', 'dpk_fixed', {f'{stage}.prior': 'mask_token'}),
+    ('transform: conv', 'dpk_conv', {}),
+    ('transform: mlp', 'dpk_mlp', {}),
+    ('encode first', 'dpk_fixed', {f'{stage}.encode_first': True}),
     ('active: activation, top', 'dpk_fixed', scores('teacher_activation', 'top')),
     ('active: activation, opposite', 'dpk_fixed', scores('teacher_activation', 'top', True)),
 ]
@@ -63,14 +66,16 @@ for seed in seeds:
             teacher=f'teacher-s{seed}',
         ),
     ]
-    entries += [
-        dict(
-            name=f'{row.replace(": ", "-").replace(", ", "-").replace(" ", "-")}-s{seed}',
-            config=f'{folder}/{config}.py',
-            method=row,
-            seed=seed,
-            teacher=f'teacher-s{seed}',
-            options={f'{loss}.loss_weight': weight, **options},
-        )
-        for row, config, options in rows
-    ]
+entries += [
+    dict(
+        name=f'{row.replace(": ", "-").replace(", ", "-").replace(" ", "-")}-s{seed}',
+        config=f'{folder}/{config}.py',
+        method=row,
+        seed=seed,
+        teacher=f'teacher-s{seed}',
+        options={f'{loss}.loss_weight': weight, **options},
+    )
+    for rows in (first_rows, more_rows)
+    for seed in seeds
+    for row, config, options in rows
+]

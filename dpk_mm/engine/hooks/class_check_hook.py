@@ -1,0 +1,106 @@
+"""Classes of data, student and teacher are compared before the first step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ...compat.checkpoint import load_checkpoint_file
+from ..errors import UsageError
+from ..student import unwrap
+
+_HEADS = re.compile(r'(.+\.)?(head|bbox_head|mask_head)(\.\d+)?')
+
+
+class ClassCheckHook(Hook):
+    """Stops a run whose head has fewer classes than the data, or whose teacher knows other ones.
+
+    A head with too few classes takes what is over for background, or fails in the middle of an
+    epoch. A teacher of other classes is wrong where the student takes over its head (`inherit`) or
+    a recorder looks at one (logits); where only features are compared it is worth a warning.
+
+    It is not named in configs: `tools/train.py` puts it into every run.
+
+    Raises:
+        UsageError: Before training, with both lists.
+    """
+
+    priority = 'VERY_LOW'
+
+    def before_train(self, runner: Runner) -> None:
+        """Compares the classes; a data set that does not name them is not judged."""
+        classes = class_names(getattr(runner.train_dataloader.dataset, 'metainfo', None))
+        if not classes:
+            return
+        model = unwrap(runner.model)
+        self._check_heads(runner, getattr(model, 'architecture', model), classes)
+        teacher_ckpt = getattr(model, 'teacher_ckpt', None)
+        if teacher_ckpt:
+            self._check_teacher(runner, model, teacher_ckpt, classes)
+
+    @staticmethod
+    def _check_heads(runner: Runner, student: Any, classes: list[str]) -> None:
+        prefix = 'model.architecture' if 'architecture' in runner.cfg.get('model', {}) else 'model'
+        for name, module in student.named_modules():
+            count = getattr(module, 'num_classes', None)
+            if not isinstance(count, int) or not _HEADS.fullmatch(name):
+                continue
+            told = (
+                f'{prefix}.{name}.num_classes is {count}, but the training data have '
+                f'{len(classes)} classes ({_few(classes)}): make them equal'
+            )
+            if count < len(classes):
+                raise UsageError(told)
+            if count > len(classes):
+                runner.logger.warning(told)
+
+    @staticmethod
+    def _check_teacher(runner: Runner, model: Any, teacher_ckpt: str, classes: list[str]) -> None:
+        meta = load_checkpoint_file(teacher_ckpt).get('meta')
+        meta = meta if isinstance(meta, dict) else {}
+        # mmdet 2.x and mmcls wrote them at the top of meta
+        known = class_names(meta.get('dataset_meta')) or class_names(meta)
+        if not known or known == classes:
+            return
+        first = next(
+            (f'number {i} is {k} there and {c} here' for i, (k, c) in _pairs(known, classes)),
+            f'it knows {len(known)}, the data have {len(classes)}',
+        )
+        told = (
+            f'teacher_ckpt: {teacher_ckpt} was trained on other classes than those of '
+            f'train_dataloader.dataset: {first}'
+        )
+        heads = [part for part in getattr(model, 'inherit', ()) if 'head' in part]
+        if heads:
+            raise UsageError(f'{told}; take {heads[0]} out of model.inherit, or give a fitting one')
+        distiller = (runner.cfg.get('model') or {}).get('distiller') or {}
+        for name, recorder in (distiller.get('teacher_recorders') or {}).items():
+            if 'head' in str(recorder.get('source', '')):
+                raise UsageError(
+                    f'{told}; model.distiller.teacher_recorders.{name} looks at its head, so give '
+                    'a teacher of the same classes'
+                )
+        runner.logger.warning(f'{told}; its features are used all the same')
+
+
+def class_names(meta: Any) -> list[str]:
+    """The class names of a data set's `metainfo` or a checkpoint's meta; empty if it has none."""
+    if not isinstance(meta, dict):
+        return []
+    classes = meta.get('classes') or meta.get('CLASSES')
+    if not isinstance(classes, (list, tuple)):
+        return []
+    return [str(name) for name in classes]
+
+
+def _pairs(known: Sequence[str], classes: Sequence[str]) -> list[tuple[int, tuple[str, str]]]:
+    pairs = enumerate(zip(known, classes, strict=False))
+    return [(index, pair) for index, pair in pairs if pair[0] != pair[1]]
+
+
+def _few(names: Sequence[str], most: int = 5) -> str:
+    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
