@@ -13,7 +13,16 @@ from dpk_mm.engine.launch import load_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'experiments'
 FAMILIES = {
-    'fashion/': ('kd', 'fitnets', 'dpk_no_prior', 'dpk_fixed', 'dpk', 'dpk_conv', 'dpk_mlp'),
+    'fashion/': (
+        'kd',
+        'fitnets',
+        'dpk_no_prior',
+        'dpk_fixed',
+        'dpk',
+        'dpk_conv',
+        'dpk_mlp',
+        'dpk_scores',
+    ),
     'bccd/faster_rcnn_': ('fgd', 'dpk'),
     'bccd/retinanet_': ('fgd', 'dpk'),
 }

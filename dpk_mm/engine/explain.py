@@ -29,6 +29,7 @@ _ARGUMENT = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argu
 _MISSING = re.compile(r'(\w+)(?:\.__init__)?\(\) missing \d+ required [\w-]+ arguments?: (.+)')
 _TYPE = re.compile(r'(\S+) is not in the (\S+)::(.+?) registry')
 _NO_FILE = re.compile(r"No such file or directory: '(.+)'")
+_NO_DATA = re.compile(r'Cannot find (\w+) dataset in (.+?), you can specify `download')
 _CHANNELS = re.compile(r'expected input\[[\d, ]+\] to have (\d+) channels, but got (\d+) channels')
 _RECORDER = re.compile(r'"(\S+)" is not in the model')
 
@@ -84,6 +85,8 @@ def explain(error: Exception, cfg: Config, runner: Any = None) -> str | None:
         return _missing_arguments(match[1], match[2], cfg)
     if match := _NO_FILE.search(text):
         return _missing_file(match[1], cfg)
+    if match := _NO_DATA.search(text):
+        return _missing_data(match[1], match[2].rstrip('/'), cfg)
     if match := _RECORDER.search(text):
         return _no_such_module(match[1], error, cfg)
     if _raised_in(error.__traceback__) == 'dpk_mm' and isinstance(error, (ValueError, TypeError)):
@@ -159,6 +162,21 @@ def _missing_file(path: str, cfg: Config) -> str:
     parent = os.path.dirname(path)
     depth = 'but its folder is' if os.path.isdir(parent) else f'and neither is the folder {parent}'
     return f'{where}{path} is not there, {depth}; set the path to where the data are'
+
+
+def _missing_data(name: str, folder: str, cfg: Config) -> str:
+    places = [
+        path
+        for path, node in _dicts(cfg)
+        if _is_type(node, name) and str(node.get('data_root', '')).rstrip('/') == folder
+    ]
+    # a pipeline of loaders repeats it, and what they wrap does, too
+    keys = [f'{place}.data_root' for place in places if '_dataloader' in place]
+    where = f'{_some(keys)} = {folder}: ' if keys else ''
+    return (
+        f'{where}the files of {name} are not there; unpack them there, set data_root to where they are, or let '
+        'mmpretrain fetch them with download=True beside it'
+    )
 
 
 def _no_such_module(name: str, error: Exception, cfg: Config) -> str:

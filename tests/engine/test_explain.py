@@ -110,6 +110,20 @@ def test_a_type_that_mmengine_does_not_name():
     assert explain(TypeError('None is not a callable object'), cfg) is None
 
 
+def test_a_data_set_whose_files_are_not_there(tmp_path):
+    from mmpretrain.datasets import FashionMNIST
+
+    cfg = Config(
+        dict(train_dataloader=dict(dataset=dict(type='FashionMNIST', data_root=str(tmp_path))))
+    )
+    with pytest.raises(RuntimeError) as caught:
+        FashionMNIST(data_root=str(tmp_path), split='train', download=False)
+    assert explain(caught.value, cfg) == (
+        f'train_dataloader.dataset.data_root = {tmp_path}: the files of FashionMNIST are not there; unpack them '
+        'there, set data_root to where they are, or let mmpretrain fetch them with download=True beside it'
+    )
+
+
 def missing(path):
     return FileNotFoundError(errno.ENOENT, 'No such file or directory', path)
 

@@ -244,6 +244,15 @@ def test_an_unforeseen_error_is_a_failure_of_its_entry(stage, monkeypatch):
     assert 'alone-s0: ZeroDivisionError: what' in stage.out.getvalue()
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    # a shell starts what runs in the background with SIGINT ignored, and Python leaves it at that
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('heeds_ctrl_c')
 @pytest.mark.parametrize('workers', [1, 2])
 def test_interrupted_training_is_resumed(stage, workers):
     stage.tools.stop = 'kd-s0'
@@ -316,6 +325,7 @@ def test_a_grid_that_chooses_leaves_the_held_out_part_alone(stage):
     assert stage.results()['alone-s0']['scores'] == {'val': 70.0}
 
 
+@pytest.mark.usefixtures('heeds_ctrl_c')
 def test_status(stage):
     stage.tools.stop = 'kd-s0'
     with pytest.raises(KeyboardInterrupt):

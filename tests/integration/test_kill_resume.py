@@ -86,6 +86,7 @@ def folder(tmp_path_factory):
         write_idx(folder / 'fashion' / f'{name}-labels-idx1-ubyte', labels)
     teacher = Config.fromfile(ROOT / 'configs' / 'mini' / 'fashion_cnn_teacher.py').model
     torch.manual_seed(0)
+    teacher['_scope_'] = 'mmpretrain'  # whatever scope the tests before have left as the default
     torch.save(dict(state_dict=MODELS.build(teacher).state_dict()), folder / 'teacher.pth')
     for name, more in (('epochs', ''), ('iterations', ITERATIONS), ('within', WITHIN_EPOCHS)):
         text = CONFIG.format(root=ROOT, folder=folder, epochs=EPOCHS, more=more)

@@ -14,13 +14,8 @@ loss = 'model.distiller.distill_losses.loss_feat'
 stage = f'{loss}.transforms.last'
 
 
-def scores(score, select, opposite=False):
-    return {
-        f'{stage}.mask.type': 'scores',
-        f'{stage}.mask.score': score,
-        f'{stage}.mask.select': select,
-        f'{stage}.mask.opposite': opposite,
-    }
+def scores(score, opposite=False):
+    return {f'{stage}.mask.score': score, f'{stage}.mask.opposite': opposite}
 
 
 # (row, config, options); a grid that is stopped early has the first ones for all seeds
@@ -31,8 +26,8 @@ first_rows = [
     ('prior: zeros', 'dpk_fixed', {f'{stage}.prior': 'zeros'}),
     ('fitnets, 1x1 conv', 'fitnets', {}),
     ('loss: student', 'dpk_fixed', {f'{stage}.supervise': 'student'}),
-    ('active: gap, top', 'dpk_fixed', scores('gap', 'top')),
-    ('active: gap, opposite', 'dpk_fixed', scores('gap', 'top', True)),
+    ('active: gap, top', 'dpk_scores', scores('gap')),
+    ('active: gap, opposite', 'dpk_scores', scores('gap', True)),
 ]
 more_rows = [
     ('mask: block', 'dpk_fixed', {f'{stage}.mask': 'block'}),
@@ -41,8 +36,8 @@ more_rows = [
     ('transform: conv', 'dpk_conv', {}),
     ('transform: mlp', 'dpk_mlp', {}),
     ('encode first', 'dpk_fixed', {f'{stage}.encode_first': True}),
-    ('active: activation, top', 'dpk_fixed', scores('teacher_activation', 'top')),
-    ('active: activation, opposite', 'dpk_fixed', scores('teacher_activation', 'top', True)),
+    ('active: activation, top', 'dpk_scores', scores('teacher_activation')),
+    ('active: activation, opposite', 'dpk_scores', scores('teacher_activation', True)),
 ]
 
 entries = [
