@@ -34,8 +34,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--mask-ratio', type=float, default=0.5, help='of all stages')
     parser.add_argument('--amp', choices=('float16', 'bfloat16'), help='mixed precision')
     parser.add_argument('--rounds', type=int, default=15, help='counted calls of each case')
+    parser.add_argument('--warmup', type=int, default=2, help='calls before them (step, parts)')
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='CUDA if there is one')
     parser.add_argument('--no-rivals', action='store_true', help="leave out mmrazor's own losses")
+    parser.add_argument('--no-memory', action='store_true', help='leave out peak memory (step)')
     parser.add_argument('--target', default='', help='shown beside the config in the step suite')
     parser.add_argument('--json', metavar='FILE', help='write all figures')
     parser.add_argument('--markdown', metavar='FILE', help='write the tables')
@@ -71,12 +73,14 @@ def main() -> None:
                 boxes_per_image=args.boxes,
                 amp=args.amp,
                 mask_ratio=args.mask_ratio,
+                warmup=args.warmup,
             )
             if suite == 'parts':
                 found = parts(args.config, args.rounds, **common)
             else:
                 rivals = not args.no_rivals
                 common |= dict(compare=args.compare, rivals=rivals, target=args.target)
+                common['with_memory'] = not args.no_memory
                 found = steps(args.config, args.rounds, **common)
         console.print(report.table(suite, found))
         rows += found

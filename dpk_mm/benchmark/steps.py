@@ -164,6 +164,8 @@ def steps(
     rivals: bool = True,
     suite: str = 'step',
     target: str = '',
+    warmup: int = 2,
+    with_memory: bool = True,
 ) -> list[Row]:
     """Times whole training steps of a config and what it is compared with, on one batch.
 
@@ -180,6 +182,8 @@ def steps(
         rivals: Whether mmrazor's own losses take part, on detectors.
         suite: Name in the rows.
         target: Target text of this config.
+        warmup: Steps of each case before the counted ones.
+        with_memory: Whether one more step of each case is run for its peak memory.
 
     Returns:
         Rows; ratios are against the floor.
@@ -200,8 +204,8 @@ def steps(
     variants = _variants(cfg, compare, rivals)
     for name, variant in variants.items():
         cases[name] = _train_case(variant, data, device, amp=amp, mask_ratio=mask_ratio)
-    timings = interleave(cases, rounds, device=device)
-    memory = {name: peak_memory(case, device) for name, case in cases.items()}
+    timings = interleave(cases, rounds, warmup, device)
+    memory = {n: peak_memory(c, device) for n, c in cases.items()} if with_memory else None
     ours = next((n for n in variants if variants[n] is cfg), '')
     return rows_of(suite, timings, floor, memory, {ours: target})
 
