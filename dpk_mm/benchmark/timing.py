@@ -77,36 +77,46 @@ def _on_cuda(case: Case) -> float:
 
 
 def peak_memory(case: Case, device: str = 'cpu') -> int:
-    """Peak of the tensor memory that a call needs beyond what was there before it, in bytes.
+    """How much tensor memory a call needs at most, beyond what is there all the time, in bytes.
 
-    On CUDA it is what the caching allocator says, on the CPU the running sum of the allocations
-    that torch's profiler records.
+    The call is made twice and the second one counts. On CUDA the peak is what the caching allocator
+    says, over what was allocated before; on the CPU it is the highest over the lowest point of the
+    running sum of the allocations that torch's profiler records, so that gradients which a call
+    frees first and makes again are counted.
 
     Args:
-        case: What to run, once.
+        case: What to run.
         device: 'cpu' or 'cuda'.
 
     Returns:
         Bytes.
     """
     if device.startswith('cuda'):
+        case()
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         case()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
+    # The profiler sees only what becomes of memory that was allocated under it: hence the first call.
+    _allocations(case)
+    now = lowest = highest = 0
+    for size in _allocations(case):
+        now += size
+        lowest, highest = min(lowest, now), max(highest, now)
+    return highest - lowest
+
+
+def _allocations(case: Case) -> list[int]:
+    """Bytes allocated (freed: negative) on the CPU, in order of time."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the profiler warns of cycles that are not used here
         with torch.profiler.profile(
             activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
         ) as profile:
             case()
-    # The sum over operators that the public tables give knows no peak; the raw events do.
+    # The sums over operators that the public tables give know no peak; the raw events do.
     events = profile.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == '[memory]')
-    now = peak = 0
-    for _, size in changes:
-        now += size
-        peak = max(peak, now)
-    return peak
+    return [size for _, size in changes]

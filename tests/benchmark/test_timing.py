@@ -27,6 +27,16 @@ def test_peak_memory_counts_what_lives_at_the_same_time():
     assert 8000 <= peak_memory(three_at_most_two_together) < 8500
 
 
+def test_peak_memory_counts_what_a_call_frees_and_makes_again():
+    kept = {}
+
+    def replaces():
+        kept.clear()
+        kept['a'] = torch.zeros(1000)
+
+    assert 4000 <= peak_memory(replaces) < 4100
+
+
 def test_rows_hold_ratios_to_the_named_case():
     timings = {'a': Timing(3.0, 2.0, 4.0, 5), 'b': Timing(2.0, 1.0, 3.0, 5)}
     a, b = rows_of('s', timings, 'b', memory=dict(a=4 * 2**20, b=2 * 2**20), targets=dict(a='<= 1'))
