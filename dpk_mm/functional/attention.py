@@ -6,6 +6,19 @@ import torch
 from torch import Tensor
 
 
+def attention_of(strength: Tensor, temperature: float) -> Tensor:
+    """Softmax of strengths, scaled to mean 1: ``K * softmax(strength / T)``.
+
+    Args:
+        strength (Tensor): ``[N, K]``, mean magnitudes of K positions or channels.
+        temperature (float): T > 0; smaller is sharper.
+
+    Returns:
+        Tensor: ``[N, K]``.
+    """
+    return strength.shape[1] * (strength / temperature).softmax(1)
+
+
 def spatial_attention(feature: Tensor, temperature: float) -> Tensor:
     """Where a feature map is strong: ``H * W * softmax(mean_c |F| / T)``.
 
@@ -20,7 +33,7 @@ def spatial_attention(feature: Tensor, temperature: float) -> Tensor:
     """
     n, _, h, w = feature.shape
     strength = feature.abs().mean(1, dtype=torch.float32).flatten(1)
-    return (h * w * (strength / temperature).softmax(1)).view(n, h, w)
+    return attention_of(strength, temperature).view(n, h, w)
 
 
 def channel_attention(feature: Tensor, temperature: float) -> Tensor:
@@ -36,4 +49,4 @@ def channel_attention(feature: Tensor, temperature: float) -> Tensor:
     Source: FGD, A^C in Eq. 8.
     """
     strength = feature.abs().mean((2, 3), dtype=torch.float32)
-    return feature.shape[1] * (strength / temperature).softmax(1)
+    return attention_of(strength, temperature)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .attention import attention_of
+
 # Cells of one block on the CPU: a few blocks together stay in a core's cache. Other devices take
 # all channels at once.
 _BLOCK = 1 << 18
@@ -121,7 +123,7 @@ class _Statistics(torch.autograd.Function):
         for _, spatial in magnitude:
             spatial /= channels
 
-        attention = channels * (magnitude[1][0] / temperature).softmax(1)
+        attention = attention_of(magnitude[1][0], temperature)
         shares = [logit.softmax(1) for logit in logits]
         error = zeros(cells)
         for block in _blocks(student):

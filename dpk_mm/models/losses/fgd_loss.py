@@ -13,6 +13,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from dpk_mm.functional import foreground_background_masks
+from dpk_mm.functional.attention import attention_of
 from dpk_mm.functional.residual_statistics import residual_statistics
 from dpk_mm.modules.context_block import ContextBlock
 
@@ -178,10 +179,7 @@ class FGDLoss(nn.Module):
         found = residual_statistics(student, teacher, *keys, self.temperature)
         terms: dict[str, Tensor] = {}
 
-        def attention(strength: Tensor) -> Tensor:
-            return strength.shape[1] * (strength / self.temperature).softmax(1)
-
-        spatial = attention(found.teacher_spatial)  # [N, HW]
+        spatial = attention_of(found.teacher_spatial, self.temperature)  # [N, HW]
         if alpha or beta:
             error = (spatial * found.error).view(n, *size)
             foreground, background = foreground_background_masks(boxes, image_shape, tuple(size))
@@ -190,8 +188,15 @@ class FGDLoss(nn.Module):
             if beta:
                 terms['background'] = beta * (background * error).sum() / n
         if gamma:
-            gap = (attention(found.student_channel) - attention(found.teacher_channel)).abs().sum()
-            gap = gap + (attention(found.student_spatial) - spatial).abs().sum()
+            own, given, place = (
+                attention_of(strength, self.temperature)
+                for strength in (
+                    found.student_channel,
+                    found.teacher_channel,
+                    found.student_spatial,
+                )
+            )
+            gap = (own - given).abs().sum() + (place - spatial).abs().sum()
             terms['attention'] = gamma * gap / n
         if lam:
             # out_S - out_T = delta - D with one delta per image and channel, so the outputs are
@@ -199,8 +204,8 @@ class FGDLoss(nn.Module):
             # squares: the sum of D^2 - 2 delta D + delta^2 is the same number, but where delta
             # comes close to D it loses every digit and turns negative.
             pooled = (found.student_pooled, found.teacher_pooled)
-            own, given = (c.term(p) for c, p in zip(contexts, pooled, strict=True))
-            off = (own - given - found.mean).square()
+            term_s, term_t = (c.term(p) for c, p in zip(contexts, pooled, strict=True))
+            off = (term_s - term_t - found.mean).square()
             terms['context'] = lam * (found.spread + cells * off).sum() / n
         return terms
 
