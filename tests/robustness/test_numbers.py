@@ -214,6 +214,29 @@ def test_autocast_is_near_float32(name, n, dtype):
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('name', ['fgd', 'dpk_mse_half', 'dpk_fgd_half'])
+def test_gradients_under_autocast_point_where_those_of_float32_do(name, dtype):
+    loss = build(name)
+    parameters = [p for p in loss.parameters() if p.requires_grad]
+    found = []
+    for autocast in (False, True):
+        student, teacher = filled(2, 'both', GOOD['ordinary'])
+        leaves = [s.detach().requires_grad_() for s in student]
+        torch.manual_seed(5)
+        with torch.autocast('cpu', dtype=dtype, enabled=autocast):
+            inputs = [s.to(dtype) for s in leaves] if autocast else leaves
+            value = run(loss, inputs, [t.to(dtype) for t in teacher] if autocast else teacher)
+        # DPK with MSE does not look at P3
+        gradients = torch.autograd.grad(
+            value, [*leaves, *parameters], allow_unused=True, materialize_grads=True
+        )
+        found.append(torch.cat([g.flatten().float() for g in gradients]))
+    wide, narrow = found
+    assert torch.cosine_similarity(wide, narrow, dim=0) > 0.999
+    assert narrow.norm() / wide.norm() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_squares_beyond_float16_are_summed_in_float32(dtype):
     """A difference of 400 has a square of 160,000; float16 ends at 65,504."""
     loss = build('fgd')
