@@ -1,4 +1,4 @@
-"""Everything that FGD's terms need of two feature maps, in three passes that keep nothing.
+"""Everything that FGD's terms need of two feature maps, in passes that keep nothing of their size.
 
 Written term by term, FGD makes about ten tensors as large as a feature map, and twice as many for
 the gradient. All of its terms are functions of a few small statistics; this computes them, and the

@@ -195,7 +195,12 @@ def test_the_state_is_a_copy():
         (lambda: CKAMaskRatio('pixels'), "samples must be one of .* but is 'pixels'"),
         (lambda: CKAMaskRatio('positions', gather=True), "gather=True needs samples='images'"),
         (lambda: FixedMaskRatio(1.1), r'ratio must be in \[0, 1\], but is 1.1'),
-        (lambda: LinearMaskRatio(decrement=-1), 'decrement must be at least 0, but is -1'),
+        (
+            lambda: LinearMaskRatio(decrement=-1),
+            'decrement must be finite and at least 0, but is -1',
+        ),
+        # 0 * inf in the first epoch
+        (lambda: LinearMaskRatio(decrement=math.inf), 'decrement must be finite .* but is inf'),
         (lambda: ExponentialMaskRatio(decay=2), r'decay must be in \[0, 1\], but is 2'),
     ],
 )

@@ -81,7 +81,10 @@ def test_a_policy_that_no_hook_has_bound_names_the_stage():
         (lambda: FixedMaskRatio(dict(P4='x')), r"ratio.P4 must be in \[0, 1\], but is 'x'"),
         (lambda: FixedMaskRatio({}), 'ratio is a dict by stage, but names no stage'),
         (lambda: FixedMaskRatio(None), r'ratio must be in \[0, 1\], but is None'),
-        (lambda: LinearMaskRatio(decrement=dict(P4=-1)), 'decrement.P4 must be at least 0'),
+        (
+            lambda: LinearMaskRatio(decrement=dict(P4=-1)),
+            'decrement.P4 must be finite and at least 0',
+        ),
         (
             lambda: CKAMaskRatio(min_ratio=dict(P4=0.1, P5=0.6), max_ratio=0.5),
             r"min_ratio \(0.6\) must not exceed max_ratio \(0.5\) of stage 'P5'",

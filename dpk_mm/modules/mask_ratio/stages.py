@@ -10,14 +10,16 @@ PerStage = float | Mapping[str, float]
 
 
 def number(name: str, value: float, low: float = 0.0, high: float = 1.0) -> float:
-    """``value`` as a float in [low, high].
+    """``value`` as a finite float in [low, high].
 
     Raises:
-        ValueError: If it is no number or outside.
+        ValueError: If it is no number, not finite or outside.
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:
-        wanted = f'in [{low:g}, {high:g}]' if math.isfinite(high) else f'at least {low:g}'
+    if not is_number or not math.isfinite(value) or not low <= value <= high:
+        wanted = (
+            f'in [{low:g}, {high:g}]' if math.isfinite(high) else f'finite and at least {low:g}'
+        )
         found = value if is_number else repr(value)
         raise ValueError(f'{name} must be {wanted}, but is {found}.')
     return float(value)
