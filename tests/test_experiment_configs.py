@@ -118,7 +118,7 @@ def test_dpk_takes_the_weights_of_fgd(detector):
         dataset = cfg[f'{part}_dataloader'].dataset
         assert tuple(dataset.metainfo.classes) == ('RBC', 'WBC', 'Platelets')
         scales = [tuple(t.scale) for t in dataset.pipeline if t.type == 'Resize']
-        assert scales == [(320, 240)]
+        assert scales == [(256, 192)]
 
 
 def test_options_of_one_part_leave_the_others(tmp_path):

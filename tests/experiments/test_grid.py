@@ -112,7 +112,8 @@ def test_our_grids_fit_their_configs(path):
     root = GRIDS.parents[2]
     grid = load_grid(path)
     assert grid.name == path.stem
-    assert len({entry.seed for entry in grid.entries}) >= 2
+    # what is reported has a spread; what only chooses may be rough
+    assert len({entry.seed for entry in grid.entries}) >= (3 if 'test' in grid.parts else 1)
     format_options(grid.options)
     checked = set()
     for entry in grid.entries:

@@ -1,4 +1,4 @@
-# BCCD, blood cells in COCO format (640x480, three classes), at half its size. The grids split the
+# BCCD, blood cells in COCO format (640x480, three classes), at four tenths of its size. The grids split the
 # training images into a part to train on and one to choose on, and put the paths in.
 _base_ = '../../_base_/mini_shapes.py'
 
@@ -9,7 +9,7 @@ metainfo = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=(320, 240), keep_ratio=True),
+    dict(type='Resize', scale=(256, 192), keep_ratio=True),
     dict(
         type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']
     ),
@@ -17,7 +17,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(320, 240), keep_ratio=True),
+    dict(type='Resize', scale=(256, 192), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',

@@ -6,7 +6,7 @@ model = dict(
             loss_feat=dict(
                 _delete_=True,
                 type='DPKLoss',
-                # 15x20 and 8x10 tokens
+                # 12x16 and 6x8 tokens
                 transforms=dict(
                     P4=dict(
                         index=1,

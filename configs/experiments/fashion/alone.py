@@ -4,7 +4,10 @@ _base_ = '../../mini/fashion_cnn_none.py'
 
 model = dict(backbone=dict(strides=(2, 1, 2, 2)))
 
-train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(indices=5000))
+# Few images, so that a teacher of 20,000 has something to give: 83 % alone, the teachers have 90 %.
+train_dataloader = dict(
+    batch_size=64, num_workers=0, persistent_workers=False, dataset=dict(indices=1000)
+)
 # Settings are chosen on the last 10,000 training images, which nothing is trained on; the test
 # images are the held-out part.
 val_dataloader = dict(
@@ -14,8 +17,11 @@ val_dataloader = dict(
 )
 test_dataloader = dict(num_workers=0, persistent_workers=False)
 
-train_cfg = dict(max_epochs=12)
-param_scheduler = dict(T_max=12, end=12)
+# 600 iterations. Below 500, or at a learning rate of 0.05, the student alone is not done, and every loss
+# that adds to the gradient would look like a teacher's merit.
+train_cfg = dict(max_epochs=40)
+param_scheduler = dict(T_max=40, end=40)
+optim_wrapper = dict(optimizer=dict(lr=0.2))
 
 # Each logged value is the mean since the one before; mmengine does so with losses only.
 log_processor = dict(mean_pattern=r'.*(loss|time|grad_norm|mask_ratio|similarity).*')

@@ -5,8 +5,8 @@ metric = 'coco/bbox_mAP'
 data = dict(kind='coco_split', num_val=55)
 baselines = ('alone', 'fgd')
 parts = ('val',)
-seeds = (0, 1)
-factors = (0.1, 0.3, 1.0, 3.0, 10.0)
+seeds = (0,)  # one: a rough choice, the same for all methods
+factors = (0.03, 0.1, 0.3, 1.0)
 
 config = 'configs/experiments/bccd/retinanet_{}.py'
 entries = [

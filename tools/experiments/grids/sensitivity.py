@@ -1,6 +1,6 @@
-# What the methods on Fashion-MNIST depend on: loss weight of each, and of DPK patch size, depths and
-# learning rate of the modules. All on the validation images; nothing here sees the test images.
-# The students' budget is that of fashion_teachers.py.
+# What the methods on Fashion-MNIST depend on: learning rate and loss weight of each, what the features
+# give without logits, and of DPK patch size, depths and learning rate of the modules. All on the
+# validation images; nothing here sees the test images.
 title = 'Fashion-MNIST: settings, chosen on validation images'
 metric = 'accuracy/top1'
 data = dict(kind='fashion_mnist')
@@ -14,28 +14,34 @@ feat = 'model.distiller.distill_losses.loss_feat.loss_weight'
 stage = 'model.distiller.distill_losses.loss_feat.transforms.last'
 modules = 'optim_wrapper.distiller.optimizer.lr'
 # around which everything but the loss weight is varied
-base = 2.0
+base = 50.0
 features = ('fitnets', 'dpk_no_prior', 'dpk_fixed', 'dpk')
 
 # (method, what is shown, options, seeds). What is chosen from has two seeds, the rest shows trends.
 settings = [
-    ('alone', {'lr': lr}, {'optim_wrapper.optimizer.lr': lr}, (0, 1)) for lr in (0.02, 0.05, 0.1)
+    ('alone', {'lr': lr}, {'optim_wrapper.optimizer.lr': lr}, (0, 1)) for lr in (0.1, 0.2, 0.4)
 ]
 settings += [('kd', {'weight': weight}, {kd: weight}, (0, 1)) for weight in (0.2, 0.8, 3.2)]
+# 0.2 is the paper's, for networks and images of another kind
 settings += [
     (method, {'weight': weight}, {feat: weight}, (0, 1))
+    for weight in (0.2, 10.0, base, 250.0)
     for method in features
-    for weight in (0.2, base, 20.0)
+]
+settings += [('kd', {'lr': 0.4}, {'optim_wrapper.optimizer.lr': 0.4}, (0,))]
+settings += [
+    (method, {'lr': 0.4}, {feat: base, 'optim_wrapper.architecture.optimizer.lr': 0.4}, (0,))
+    for method in ('fitnets', 'dpk')
 ]
 # What the feature gives where no logits help.
 settings += [
     (method, {'weight': weight, 'KD weight': 0}, {feat: weight, kd: 0.0}, (0,))
+    for weight in (base, 250.0)
     for method in features
-    for weight in (base, 20.0)
 ]
 settings += [
     (method, {'module lr': lr}, {feat: base, modules: lr}, (0,))
-    for method in features
+    for method in ('fitnets', 'dpk')
     for lr in (1e-4, 5e-3)
 ]
 settings += [
@@ -49,13 +55,24 @@ settings += [
 ]
 settings += [('dpk', {'patch size': 2}, {feat: base, f'{stage}.patch_size': 2}, (0,))]
 
-# 270 iterations on 2,000 images: the fewer, the more a teacher of 20,000 has to give.
-budget = {
-    'train_dataloader.dataset.indices': 2000,
-    'train_cfg.max_epochs': 18,
-    'param_scheduler.T_max': 18,
-    'param_scheduler.end': 18,
-}
+# The teacher in the middle of those of fashion_teachers.py.
+width = 16
+
+
+def network(prefix):
+    return {
+        f'{prefix}.backbone.stem_channels': width,
+        f'{prefix}.backbone.base_channels': width,
+        f'{prefix}.head.in_channels': 8 * width,
+    }
+
+
+def student_options(method):
+    if method == 'alone':
+        return {}
+    if method == 'kd':
+        return network('model.teacher')
+    return {**network('model.teacher'), f'{stage}.teacher_channels': 8 * width}
 
 
 def entry_name(method, shown, seed):
@@ -68,8 +85,9 @@ entries = [
         name=f'teacher-s{seed}',
         config=f'{folder}/teacher.py',
         method='teacher',
-        label='width 24',
+        label=f'width {width}',
         seed=seed,
+        options=network('model'),
     )
     for seed in seeds
 ]
@@ -81,7 +99,7 @@ entries += [
         seed=seed,
         teacher=None if method == 'alone' else f'teacher-s{seed}',
         setting=shown,
-        options={**budget, **options},
+        options={**student_options(method), **options},
     )
     for method, shown, options, of_seeds in settings
     for seed in of_seeds
