@@ -3,6 +3,7 @@
 from .attention import channel_attention, spatial_attention
 from .boxes import box_cells, foreground_background_masks
 from .feature_maps import tokens_to_map
+from .host_copy import HostCopy
 from .mask_patterns import block_mask, grid_mask
 from .masking import (
     TokenMask,
@@ -33,6 +34,7 @@ from .token_scores import (
 )
 
 __all__ = [
+    'HostCopy',
     'MIN_SAMPLES',
     'TokenMask',
     'activation_scores',

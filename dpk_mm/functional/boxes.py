@@ -37,8 +37,9 @@ def box_cells(
     """
     boxes = boxes.float()
     height, width = image_shape
-    size = boxes.new_tensor([width, height])
-    grid = boxes.new_tensor([feature_shape[1], feature_shape[0]])
+    # Filled on the device: a copy from the host would make it wait.
+    size = torch.cat([boxes.new_full((1,), width), boxes.new_full((1,), height)])
+    grid = torch.cat([boxes.new_full((1,), n) for n in reversed(feature_shape)])
     low = torch.minimum(boxes[:, :2], boxes[:, 2:])
     high = torch.maximum(boxes[:, :2], boxes[:, 2:])
     outside = ((high < 0) | (low >= size)).any(1) | ~torch.isfinite(boxes).all(1)

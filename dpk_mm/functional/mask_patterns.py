@@ -122,7 +122,8 @@ def grid_mask(
     row = torch.arange(rows, device=device).unsqueeze(1)
     column = torch.arange(columns, device=device).unsqueeze(0)
     # [row parity, column parity] -> turn: right, left below, right below, left
-    turns = torch.tensor([[3, 0], [1, 2]], device=device)
+    # made on the device: a copy from the host would wait for it
+    turns = ((torch.arange(4, device=device) + 3) % 4).view(2, 2)
     rank = torch.zeros(rows, columns, dtype=torch.int64, device=device)
     for _ in range((max(grid) - 1).bit_length()):
         rank = rank * 4 + turns[row % 2, column % 2]

@@ -224,3 +224,34 @@ def test_arguments_that_do_not_fit(arguments, message):
 def test_schedules_remember_nothing():
     assert not LinearMaskRatio().remembers
     assert CKAMaskRatio(window=2).remembers and CosineMaskRatio(momentum=0.1).remembers
+
+
+@pytest.mark.parametrize('kind', [dict(), dict(window=2), dict(momentum=0.5)])
+@pytest.mark.parametrize('make', [CKAMaskRatio, CosineMaskRatio])
+def test_one_step_late_is_the_same_ratio_a_step_later(make, kind):
+    prompt, late = make(**kind, **OPEN), make(one_step_late=True, **kind, **OPEN)
+    batches = [batch(seed) for seed in range(5)]
+    if make is CosineMaskRatio:
+        batches = [(t + 0.3 * (1 + i) * t.roll(1, 0), t) for i, (_, t) in enumerate(batches)]
+    there = [prompt(dict(P5=b))['P5'] for b in batches]
+    assert len(set(there)) == 5
+    # the first mini-batch has nothing before it, and counts once
+    assert [late(dict(P5=b))['P5'] for b in batches] == there[:1] + there[:-1]
+
+
+def test_one_step_late_after_a_resume():
+    whole = CKAMaskRatio(one_step_late=True, window=2, **OPEN)
+    before, after = whole, CKAMaskRatio(one_step_late=True, window=2, **OPEN)
+    stages = [dict(P4=batch(seed), P5=batch(seed + 9)) for seed in range(6)]
+    for features in stages[:3]:
+        before(features)
+    after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+    assert [after(f) for f in stages[3:]] == [whole(f) for f in stages[3:]]
+
+
+def test_one_step_late_does_not_mix_two_losses():
+    policy, alone = (CKAMaskRatio(one_step_late=True, **OPEN) for _ in range(2))
+    for seed in range(3):
+        policy(dict(P4=batch(seed + 20)))
+        both = policy(dict(P5=batch(seed)))
+        assert both == alone(dict(P5=batch(seed)))

@@ -73,8 +73,8 @@ class MaskRatioHook(Hook):
         twice = sorted({stage for stage in stages if stages.count(stage) > 1})
         if twice and self.policy.remembers:
             raise UsageError(
-                f'{type(self).__name__}: the stage {twice[0]} is in more than one DPKLoss, and window or momentum '
-                'would mix their mini-batches; give the stages different names in transforms.'
+                f'{type(self).__name__}: the stage {twice[0]} is in more than one DPKLoss, and window, momentum '
+                'or one_step_late would mix their mini-batches; give the stages different names in transforms.'
             )
         try:
             self.policy.check_stages(dict.fromkeys(stages))

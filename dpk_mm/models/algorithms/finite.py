@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
@@ -13,6 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from ...engine.errors import UsageError
+from ...functional.host_copy import HostCopy
 
 MODES = ('stop', 'skip')
 SKIPPED = 'train/skipped_steps'
@@ -23,13 +25,23 @@ class NonFiniteLossError(UsageError):
     """The loss is NaN or infinite; the message says where and when."""
 
 
-class NonFiniteGuard:
-    """Looks at every total loss before its backward pass.
+class _Pending(NamedTuple):
+    """A loss whose flags are on their way to the host, and what is told if it is bad."""
 
-    The decision is the same on every rank. It costs one all-reduce of one number where there are several ranks, and one
-    number read by the host each step: on CUDA the host waits there for the forward pass and cannot queue the backward
-    pass ahead. DPK waits in the forward pass already (the mask ratio decides shapes), and mmengine reads every logged
-    loss after the step.
+    flags: HostCopy  # of any rank, of this one
+    when: str
+    model: nn.Module
+    log_vars: Mapping[str, Tensor]
+    seen: Mapping[str, Tensor]
+
+
+class NonFiniteGuard:
+    """Looks at every total loss before the weights change.
+
+    The decision is the same on every rank. It costs one all-reduce of one number where there are several ranks, and two
+    flags read by the host each step. Skipping has to read them before the backward pass, where the host waits for
+    the device. Stopping on CUDA reads them when the first optimizer is about to step: the backward pass is queued by
+    then, and the device never idles for it. (A gradient scaler that leaves the step out leaves that to the next loss.)
 
     Only the loss is looked at, not the gradient: a finite loss can have a gradient that is NaN, and with it the
     weights become NaN. The next step then has no finite loss; both modes stop there and say that the weights are
@@ -44,22 +56,26 @@ class NonFiniteGuard:
 
     Args:
         mode (str): 'stop' or 'skip'.
+        defer (bool, optional): Whether stopping reads the loss when an optimizer is about to step. None: on CUDA.
 
     Raises:
         ValueError: If the mode is unknown.
     """
 
-    def __init__(self, mode: str = 'stop') -> None:
+    def __init__(self, mode: str = 'stop', defer: bool | None = None) -> None:
         if mode not in MODES:
             raise ValueError(f'non_finite must be one of {MODES}, but is {mode!r}.')
         self.mode = mode
+        self.defer = defer
+        self._pending: _Pending | None = None
+        self._watched = False
         self._statistics: list[tuple[Tensor, Tensor]] = []
         self._hook: Any = None
         self._usable = False
         self._in_a_row = 0
 
     def __deepcopy__(self, memo: dict) -> NonFiniteGuard:
-        return type(self)(self.mode)  # what is under way belongs to the model that runs
+        return type(self)(self.mode, self.defer)  # what is under way belongs to the model that runs
 
     def before_forward(self, model: nn.Module) -> None:
         """Keeps what the forward pass of a skipped batch would spoil."""
@@ -95,30 +111,64 @@ class NonFiniteGuard:
             NonFiniteLossError: On every rank, if the loss of any is NaN or infinite and the mode is 'stop', or the
                 weights are, or too many batches in a row were skipped.
         """
+        self.settle()
         if not isinstance(loss, Tensor):
             return loss, log_vars
-        bad = (~torch.isfinite(loss.detach())).float().reshape(1)
+        bad = _any_and_own(loss)
+        if self.mode == 'stop' and (loss.is_cuda if self.defer is None else self.defer):
+            self._pending = _Pending(HostCopy(bad), _when(), model, log_vars, seen)
+            self._watch_optimizers()
+            return loss, log_vars
         statistics, self._statistics = self._statistics, []
         params = [p for p in model.parameters() if p.requires_grad]
         if all(p.grad is None for p in params):
             self._usable = False  # the first batch of an accumulation
-        if not _on_any_rank(bad):
+        any_bad, mine = bad.tolist()
+        if not any_bad:
             self._usable, self._in_a_row = True, 0
             self._let_optimizers_step()
             return loss, log_vars
 
-        mine = bool(bad.item())
         self._in_a_row += 1
         sick = _first_not_finite(model.named_parameters())
         # The gradients were the same on every rank, and so are the weights.
         if self.mode == 'stop' or sick or self._in_a_row > MAX_IN_A_ROW:
-            raise NonFiniteLossError(self._sentence(model, log_vars, seen, mine, sick))
+            raise NonFiniteLossError(self._sentence(_when(), model, log_vars, seen, mine, sick))
         for buffer, value in statistics:
             buffer.copy_(value)
         if not self._usable:
             self._keep_optimizers_from_stepping(params)
         self._count(log_vars, seen, mine)
         return _zero(loss, params), {k: v for k, v in log_vars.items() if torch.isfinite(v).all()}
+
+    def settle(self) -> None:
+        """Reads the last loss, if that was put off.
+
+        Raises:
+            NonFiniteLossError: As :meth:`check`.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        flags, when, model, log_vars, seen = pending
+        any_bad, mine = flags.get().tolist()
+        if any_bad:
+            sick = _first_not_finite(model.named_parameters())
+            raise NonFiniteLossError(self._sentence(when, model, log_vars, seen, mine, sick))
+
+    def _watch_optimizers(self) -> None:
+        # For good: a hook that removed itself would change the dict that torch is going through.
+        if self._watched:
+            return
+        self._watched = True
+        guard = weakref.ref(self)
+
+        def settle(*_: Any) -> None:
+            alive = guard()
+            if alive is not None:
+                alive.settle()
+
+        weakref.finalize(self, register_optimizer_step_pre_hook(settle).remove)
 
     def _keep_optimizers_from_stepping(self, params: list[nn.Parameter]) -> None:
         # Without gradients a step changes nothing, momentum and weight decay included. They go at the last moment,
@@ -151,6 +201,7 @@ class NonFiniteGuard:
 
     def _sentence(
         self,
+        when: str,
         model: nn.Module,
         log_vars: Mapping[str, Tensor],
         seen: Mapping[str, Tensor],
@@ -158,8 +209,8 @@ class NonFiniteGuard:
         sick: str | None,
     ) -> str:
         if not mine:
-            return f'{_when()}: the loss of another rank is not finite; its own message says where.'
-        told = f'{_when()}: {_what(log_vars)}'
+            return f'{when}: the loss of another rank is not finite; its own message says where.'
+        told = f'{when}: {_what(log_vars)}'
         teacher = getattr(model, 'teacher', None)
         damaged = teacher is not None and _first_not_finite(
             {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}.items()
@@ -182,11 +233,13 @@ class NonFiniteGuard:
         return f'{told}{_where(seen)}; {cure}.'
 
 
-def _on_any_rank(bad: Tensor) -> bool:
+def _any_and_own(loss: Tensor) -> Tensor:
+    """Whether the loss of any rank is not finite, and whether this one's is; two bools on the device."""
+    own = (~torch.isfinite(loss.detach())).float().reshape(1)
+    of_any = own.clone()
     if get_world_size() > 1:
-        bad = bad.clone()
-        all_reduce(bad, 'max')
-    return bool(bad.item())
+        all_reduce(of_any, 'max')
+    return torch.cat([of_any, own]).bool()
 
 
 def _zero(loss: Tensor, params: list[nn.Parameter]) -> Tensor:

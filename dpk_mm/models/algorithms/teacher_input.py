@@ -40,8 +40,9 @@ class TeacherInput(nn.Module):
         """``[N, 3, H, W]`` -> ``[N, 3, H, W]``; the same tensor where nothing differs."""
         if self.same:
             return inputs
-        scale, shift = (v.to(inputs.device).view(1, -1, 1, 1) for v in (self.scale, self.shift))
-        out = inputs * scale + shift
+        if self.scale.device != inputs.device:
+            self.to(inputs.device)  # once: it is no part of the model that is moved
+        out = inputs * self.scale.view(1, -1, 1, 1) + self.shift.view(1, -1, 1, 1)
         if self.flip:
             out = out.flip(1)
         for image, sample in zip(out, data_samples or (), strict=False):

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ...functional.host_copy import HostCopy
 from ...functional.similarity import (
     MIN_SAMPLES,
     cka_from_sums,
@@ -34,11 +35,16 @@ class SimilarityMaskRatio(MaskRatioPolicy):
     A mini-batch without a value (too few samples on every rank, or a feature that is not finite) leaves the average
     and the ratio as they were.
 
+    The ratio decides how many tokens there are, so the host has to know it, and on CUDA waits for the features in the
+    middle of the forward pass. ``one_step_late`` takes the features of the mini-batch before instead (the first
+    mini-batch its own): their numbers came to the host meanwhile, and nothing waits.
+
     Args:
         window (int): k of Eq. 7, at least 1. 1 is this very mini-batch (authors' code).
         momentum (float): m in [0, 1); 0 is off.
         min_ratio (float | dict[str, float]): Lower clamp.
         max_ratio (float | dict[str, float]): Upper clamp.
+        one_step_late (bool): Whether the present mini-batch counts for the next one only.
 
     Raises:
         ValueError: If ``window`` or ``momentum`` is out of its range, or both are set.
@@ -50,6 +56,7 @@ class SimilarityMaskRatio(MaskRatioPolicy):
         momentum: float = 0.0,
         min_ratio: PerStage = 0.1,
         max_ratio: PerStage = 0.95,
+        one_step_late: bool = False,
     ) -> None:
         super().__init__(min_ratio, max_ratio)
         if not isinstance(window, int) or isinstance(window, bool) or window < 1:
@@ -62,18 +69,32 @@ class SimilarityMaskRatio(MaskRatioPolicy):
             )
         self.window = window
         self.momentum = float(momentum)
+        self.one_step_late = one_step_late
         self._averages: dict[str, Average] = {}
+        # of the stages that came together
+        self._waiting: dict[tuple[str, ...], HostCopy] = {}
 
     @property
     def remembers(self) -> bool:
+        return self._averages_many or self.one_step_late
+
+    @property
+    def _averages_many(self) -> bool:
         return self.window > 1 or self.momentum > 0
 
     def wanted(self, features: Features) -> dict[str, float]:
         terms = torch.stack([self.terms(name, *pair) for name, pair in features.items()])
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(terms)  # every rank must mask the same share
-        # One host-device synchronisation for all stages: the count of tokens has to be a number.
-        terms = terms.cpu()
+        own = True  # whether these are the numbers of this mini-batch
+        if self.one_step_late:
+            stages = tuple(features)
+            before, self._waiting[stages] = self._waiting.get(stages), HostCopy(terms)
+            own = before is None
+            terms = terms.cpu() if before is None else before.get()
+        else:
+            # One host-device synchronisation for all stages: the count of tokens has to be a number.
+            terms = terms.cpu()
         wanted = {}
         for (name, pair), row in zip(features.items(), terms, strict=True):
             ranks = row[-1].item()
@@ -82,7 +103,9 @@ class SimilarityMaskRatio(MaskRatioPolicy):
                 raise ValueError(self.too_few(name, *pair))
             value = row[:-1] / ranks if ranks else row[:-1] * torch.nan
             if value.isfinite().all():
-                mean = self._average(name).update(value)
+                # What is still to come one step late is averaged then, and not twice.
+                again = self.one_step_late and own
+                mean = value if again else self._average(name).update(value)
                 self.similarities[name] = self.similarity(mean).item()
                 wanted[name] = 1.0 - self.similarities[name]
             else:
@@ -111,7 +134,15 @@ class SimilarityMaskRatio(MaskRatioPolicy):
 
     def state_dict(self) -> dict[str, Any]:
         history = {name: average.state_dict() for name, average in self._averages.items()}
-        return dict(super().state_dict(), history=history if self.remembers else {})
+        waiting = [
+            dict(stages=list(stages), values=copy.get().tolist())
+            for stages, copy in self._waiting.items()
+        ]
+        return dict(
+            super().state_dict(),
+            history=history if self._averages_many else {},
+            waiting=waiting,
+        )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state_dict` gave; a smaller ``window`` keeps its newest mini-batches."""
@@ -119,6 +150,11 @@ class SimilarityMaskRatio(MaskRatioPolicy):
         self._averages = {}
         for name, average in state.get('history', {}).items():
             self._average(name).load_state_dict(average)
+        self._waiting = {}
+        if self.one_step_late:
+            for item in state.get('waiting', []):
+                values = torch.tensor(item['values'], dtype=torch.float64)
+                self._waiting[tuple(item['stages'])] = HostCopy(values)
 
 
 class CKAMaskRatio(SimilarityMaskRatio):
@@ -142,6 +178,7 @@ class CKAMaskRatio(SimilarityMaskRatio):
         window (int): k of Eq. 7: HSIC is averaged over the last k mini-batches before the division, at least 1.
         momentum (float): m in [0, 1) of an exponential moving average of HSIC instead; 0 is off. See
             :class:`SimilarityMaskRatio` for both.
+        one_step_late (bool): The ratio of the mini-batch before, for which CUDA need not wait.
 
     Raises:
         ValueError: If an argument is out of its range; at the first mini-batch if it holds fewer than four images
@@ -159,8 +196,9 @@ class CKAMaskRatio(SimilarityMaskRatio):
         max_ratio: PerStage = 0.95,
         window: int = 1,
         momentum: float = 0.0,
+        one_step_late: bool = False,
     ) -> None:
-        super().__init__(window, momentum, min_ratio, max_ratio)
+        super().__init__(window, momentum, min_ratio, max_ratio, one_step_late)
         if samples not in self.SAMPLES:
             raise ValueError(f'samples must be one of {self.SAMPLES}, but is {samples!r}.')
         if gather and samples == 'positions':
@@ -208,6 +246,7 @@ class CosineMaskRatio(SimilarityMaskRatio):
         max_ratio (float | dict[str, float]): Upper clamp, for all stages or by stage.
         window (int): Mean over the last ``window`` mini-batches, at least 1.
         momentum (float): m in [0, 1) of an exponential moving average instead; 0 is off.
+        one_step_late (bool): The ratio of the mini-batch before, for which CUDA need not wait.
 
     Raises:
         ValueError: If an argument is out of its range; at a mini-batch if the two shapes differ.
@@ -219,8 +258,9 @@ class CosineMaskRatio(SimilarityMaskRatio):
         max_ratio: PerStage = 0.95,
         window: int = 1,
         momentum: float = 0.0,
+        one_step_late: bool = False,
     ) -> None:
-        super().__init__(window, momentum, min_ratio, max_ratio)
+        super().__init__(window, momentum, min_ratio, max_ratio, one_step_late)
 
     def terms(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
         cosine = mean_cosine_similarity(student, teacher)

@@ -1,6 +1,7 @@
 """A training with bad batches: it stops with a sentence, or equals the training without them."""
 
 import copy
+import gc
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmrazor.registry import MODELS
 from torch import nn
+from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 import dpk_mm  # noqa: F401
 from dpk_mm.models.algorithms import finite
@@ -149,8 +151,10 @@ def same(a, b):
         assert torch.equal(x, y), name
 
 
-def test_stop_names_iteration_losses_and_features(hub):
+@pytest.mark.parametrize('defer', [False, True])
+def test_stop_names_iteration_losses_and_features(hub, defer):
     model = build()
+    model._guard.defer = defer  # CUDA's way
     optim = optimizer(model, **ONE)
     train(model, optim, '12')
     before = copy.deepcopy(model.state_dict())
@@ -169,6 +173,45 @@ def test_stop_names_iteration_losses_and_features(hub):
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]), name  # no step was done
     assert 'train/skipped_steps' not in hub.log_scalars
+
+
+def test_putting_the_read_off_changes_no_training():
+    plain, late = (build() for _ in range(2))
+    late._guard.defer = True
+    train(plain, optimizer(plain, **TWO), '12345')
+    train(late, optimizer(late, **TWO), '12345')
+    same(plain, late)
+    assert late._guard._pending is None
+
+
+def test_a_loss_that_was_put_off_is_read_before_the_next_one(hub):
+    """A gradient scaler leaves out a step with infinite gradients, so no optimizer asks."""
+    model = build()
+    model._guard.defer = True
+    before = copy.deepcopy(model.state_dict())
+    hub.update_info('iter', 6)
+    for index, bad in enumerate([True, False]):
+        torch.manual_seed(index)
+        losses = model.loss(batch(index, bad))
+        if bad:
+            model.parse_losses(losses)[0].backward()
+    hub.update_info('iter', 7)
+    with pytest.raises(NonFiniteLossError, match=r'^iteration 7: student\.loss is nan'):
+        model.parse_losses(losses)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+
+
+def test_a_guard_leaves_no_hook_behind():
+    gc.collect()  # those of other tests
+    count = len(_global_optimizer_pre_hooks)
+    model = build()
+    model._guard.defer = True
+    train(model, optimizer(model, **ONE), '12')
+    assert len(_global_optimizer_pre_hooks) == count + 1
+    del model
+    gc.collect()
+    assert len(_global_optimizer_pre_hooks) == count
 
 
 def spoil(value):
