@@ -1,7 +1,8 @@
 """Measures what distillation costs: all cases of a suite in one process, taking turns.
 
 Suites: step (whole steps against the floor), parts (of one step), image_side, batch_size, ranks (growth of
-the step), fgd, fgd_boxes, fgd_levels, encoders, tokens, gap (single functions), imports.
+the step), syncs (where the host waits for the device), fgd, fgd_boxes, fgd_levels, encoders, tokens, gap
+(single functions), imports.
 """
 
 import argparse
@@ -16,8 +17,9 @@ from dpk_mm.benchmark import functions, growth, report
 from dpk_mm.benchmark.imports import imports
 from dpk_mm.benchmark.parts import parts
 from dpk_mm.benchmark.steps import steps
+from dpk_mm.benchmark.syncs import syncs
 
-STEP_SUITES = ('step', 'parts', 'image_side', 'batch_size', 'ranks')
+STEP_SUITES = ('step', 'parts', 'image_side', 'batch_size', 'ranks', 'syncs')
 SUITES = (*STEP_SUITES, *functions.SUITES, 'imports')
 
 
@@ -77,6 +79,8 @@ def main() -> None:
             )
             if suite == 'parts':
                 found = parts(args.config, args.rounds, **common)
+            elif suite == 'syncs':
+                found = syncs(args.config, **common)
             else:
                 rivals = not args.no_rivals
                 common |= dict(compare=args.compare, rivals=rivals, target=args.target)

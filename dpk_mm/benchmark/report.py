@@ -54,11 +54,19 @@ def _columns(row: Row) -> list[str]:
         '' if row.ratio is None else f'{row.ratio:.3f}',
         '' if row.peak_mib is None else f'{row.peak_mib:.0f}',
         '' if row.memory_ratio is None else f'{row.memory_ratio:.2f}',
+        '' if row.count is None else str(row.count),
         row.target,
     ]
 
 
-HEADINGS = ('case', 'median', 'quartiles', 'ratio', 'peak MiB', 'memory ratio', 'target')
+HEADINGS = ('case', 'median', 'quartiles', 'ratio', 'peak MiB', 'memory ratio', 'count', 'target')
+
+
+def _filled(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells without the columns that are empty in all rows."""
+    cells = [_columns(row) for row in rows]
+    used = [i for i in range(len(HEADINGS)) if not i or any(line[i] for line in cells)]
+    return [HEADINGS[i] for i in used], [[line[i] for i in used] for line in cells]
 
 
 def table(suite: str, rows: Sequence[Row]) -> Table:
@@ -66,10 +74,11 @@ def table(suite: str, rows: Sequence[Row]) -> Table:
     against = sorted({row.against for row in rows if row.against})
     title = suite + (f' (ratios against: {"; ".join(against)})' if against else '')
     out = Table(title=title, title_justify='left')
-    for heading in HEADINGS:
+    headings, cells = _filled(rows)
+    for heading in headings:
         out.add_column(heading, justify='left' if heading in ('case', 'target') else 'right')
-    for row in rows:
-        out.add_row(*_columns(row))
+    for line in cells:
+        out.add_row(*line)
     return out
 
 
@@ -77,8 +86,11 @@ def markdown(rows: Sequence[Row]) -> str:
     """The same as Markdown, one table for each suite."""
     parts = []
     for suite in dict.fromkeys(row.suite for row in rows):
-        lines = [f'**{suite}**', '', '| ' + ' | '.join(HEADINGS) + ' |']
-        lines.append('|---|' + '---:|' * 5 + '---|')
-        lines += ['| ' + ' | '.join(_columns(row)) + ' |' for row in rows if row.suite == suite]
+        headings, cells = _filled([row for row in rows if row.suite == suite])
+        lines = [f'**{suite}**', '', '| ' + ' | '.join(headings) + ' |']
+        lines.append(
+            '|' + ''.join('---|' if h in ('case', 'target') else '---:|' for h in headings)
+        )
+        lines += ['| ' + ' | '.join(line) + ' |' for line in cells]
         parts.append('\n'.join(lines))
     return '\n\n'.join(parts) + '\n'

@@ -22,6 +22,7 @@ class Row(NamedTuple):
         memory_ratio: ``peak_mib`` over that of ``against``.
         target: What was aimed at, as text such as ``'<= 0.25'``.
         note: A remark.
+        count: What was counted, where nothing was timed.
     """
 
     suite: str
@@ -35,6 +36,7 @@ class Row(NamedTuple):
     memory_ratio: float | None = None
     target: str = ''
     note: str = ''
+    count: int | None = None
 
 
 def rows_of(
