@@ -6,16 +6,27 @@ data = dict(kind='coco_split', num_val=55)
 baselines = ('alone', 'fgd')
 parts = ('val',)
 seeds = (0,)  # one: a rough choice, the same for all methods
-factors = (0.03, 0.1, 0.3, 1.0)
+factors = (0.03, 0.1, 0.3)
+width = 16  # the smaller of the teachers of bccd_retinanet.py
 
 config = 'configs/experiments/bccd/retinanet_{}.py'
+
+
+def backbone(prefix):
+    return {
+        f'{prefix}.backbone.base_channels': width,
+        f'{prefix}.neck.in_channels': [width, 2 * width, 4 * width, 8 * width],
+    }
+
+
 entries = [
     dict(
         name=f'teacher-s{seed}',
         config=config.format('teacher'),
         method='teacher',
-        label='width 32',
+        label=f'width {width}',
         seed=seed,
+        options=backbone('model'),
     )
     for seed in seeds
 ]
@@ -28,7 +39,7 @@ entries += [
         setting={'lr': lr},
         options={'optim_wrapper.optimizer.lr': lr},
     )
-    for lr in (5e-4, 1e-3, 2e-3)
+    for lr in (1e-3, 2e-3)
     for seed in seeds
 ]
 entries += [
@@ -39,7 +50,10 @@ entries += [
         seed=seed,
         teacher=f'teacher-s{seed}',
         setting={'weight': factor},
-        options={'model.distiller.distill_losses.loss_feat.loss_weight': factor},
+        options={
+            **backbone('model.teacher'),
+            'model.distiller.distill_losses.loss_feat.loss_weight': factor,
+        },
     )
     for factor in factors
     for method in ('fgd', 'dpk')
