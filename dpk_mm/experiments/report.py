@@ -274,13 +274,13 @@ def plot_curves(
         title: Put above the figure.
 
     Returns:
-        Whether it was drawn: there must be a run whose ratio follows a similarity.
+        Whether it was drawn: there must be a run whose ratio follows a similarity, and no more lines than colours.
     """
     groups = [
         g for g in group_results(results) if any(r.get('similarity') for r in g.runs.values())
     ]
     stages = _stages(groups)
-    if not stages:
+    if not stages or len(groups) > len(COLOURS):
         return False
     figure = Figure(figsize=(2.5 + 4.0 * len(stages), 6.5), layout='constrained')
     axes = figure.subplots(2, len(stages), sharex=True, squeeze=False)
@@ -305,6 +305,71 @@ def plot_curves(
     axes[0, -1].legend(loc='upper left', bbox_to_anchor=(1.0, 1.0), frameon=False)
     note = 'Means over seeds; bands: from the lowest to the highest.'
     _finish(figure, list(axes.ravel()), path, title, note)
+    return True
+
+
+def plot_settings(
+    results: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], title: str = ''
+) -> bool:
+    """Draws the scores against the settings that are numbers, such as loss weights.
+
+    One panel per setting, one line per method, mean and standard deviation over seeds. Runs that differ in several
+    settings at once are left to the table.
+
+    Args:
+        results: Of one grid.
+        path: Image to write; the suffix chooses the format.
+        title: Put above the figure.
+
+    Returns:
+        Whether it was drawn: a method must have three values of one setting.
+    """
+    part = _parts(results)[-1]
+    panels: dict[str, dict[str, list[tuple[float, Spread]]]] = {}
+    for group in group_results(results):
+        settings = next(iter(group.runs.values()))['setting']
+        scores = list(group.scores(part).values())
+        if len(settings) != 1 or not scores:
+            continue
+        ((key, value),) = settings.items()
+        if isinstance(value, (int, float)) and value > 0:
+            name = ', '.join(filter(None, (group.method, group.teacher)))
+            panels.setdefault(key, {}).setdefault(name, []).append((value, spread(scores)))
+    panels = {key: lines for key, lines in panels.items() if max(map(len, lines.values())) > 2}
+    if not panels:
+        return False
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    figure = Figure(figsize=(2.5 + 4.5 * len(panels), 4.5), layout='constrained')
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, (key, lines) in zip(axes, panels.items(), strict=True):
+        for name, points in lines.items():
+            points.sort(key=lambda point: point[0])
+            index = names.index(name)
+            axis.errorbar(
+                [x for x, _ in points],
+                [found.mean for _, found in points],
+                yerr=[found.deviation or 0.0 for _, found in points],
+                color=COLOURS[index % len(COLOURS)],
+                marker=_MARKERS[index % len(_MARKERS)],
+                capsize=3,
+                label=name,
+            )
+        axis.set(xlabel=key, xscale='log')
+    axes[0].set_ylabel(f'{results[0]["metric"]} (percent)')
+    handles = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    axes[-1].legend(
+        list(handles.values()),
+        list(handles),
+        loc='upper left',
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
+    )
+    note = f'{PART_NAMES[part]} part; means over seeds, bars: one standard deviation.'
+    _finish(figure, list(axes), path, title, note)
     return True
 
 
@@ -361,7 +426,12 @@ def write_report(
         of_grid = [result for result in results if result['grid'] == grid]
         heading = title or grid
         pictures = []
-        for name, draw in (('teachers', plot_student_against_teacher), ('curves', plot_curves)):
+        drawings = (
+            ('teachers', plot_student_against_teacher),
+            ('settings', plot_settings),
+            ('curves', plot_curves),
+        )
+        for name, draw in drawings:
             picture = out / f'{grid}_{name}.png'
             if draw(of_grid, picture, heading):
                 pictures.append(picture)

@@ -5,6 +5,7 @@ from dpk_mm.experiments.report import (
     curves_table,
     group_results,
     plot_curves,
+    plot_settings,
     plot_student_against_teacher,
     results_table,
     write_report,
@@ -210,6 +211,35 @@ def test_curves_are_drawn_per_teacher(results, monkeypatch, tmp_path):
     assert set(lines) == {'dpk, w12', 'dpk, w48'}
     assert lines['dpk, w48'].ravel() == pytest.approx([1, 0.81, 2, 0.405])
     assert similarity.lines[1].get_ydata() == pytest.approx([0.19, 0.595])
+
+
+def test_scores_are_drawn_by_setting(monkeypatch, tmp_path):
+    recorder = Recorder(monkeypatch)
+    results = [
+        run('dpk', seed, 80 + seed + weight / 10, 'w', 90.0, setting={'weight': weight})
+        for weight in (50.0, 0.5, 5.0)
+        for seed in (0, 2)
+    ]
+    results += [run('kd', 0, 70 + w, 'w', 90.0, setting={'weight': w}) for w in (1, 2)]
+    # neither several settings at once nor words nor two points alone have a place on an axis
+    results += [run('dpk', 0, 1.0, 'w', 90.0, setting={'weight': 7.0, 'lr': 1.0})]
+    results += [run('dpk', 0, 1.0, 'w', 90.0, setting={'depths': d}) for d in ('1', '2', '3')]
+    results += [run('dpk', 0, 1.0, 'w', 90.0, setting={'lr': lr}) for lr in (1.0, 2.0)]
+    assert plot_settings(results, tmp_path / 'a.png')
+    (axis,) = recorder.figures[0].axes
+    assert (axis.get_xlabel(), axis.get_xscale()) == ('weight', 'log')
+    lines = {c.get_label(): c.lines[0].get_xydata() for c in axis.containers}
+    assert lines['dpk, w'].ravel() == pytest.approx([0.5, 81.05, 5, 81.5, 50, 86])
+    assert lines['kd, w'].ravel() == pytest.approx([1, 71, 2, 72])
+    assert not plot_settings(results[-2:], tmp_path / 'b.png')
+
+
+def test_too_many_curves_are_left_to_the_table(tmp_path):
+    results = [
+        run('dpk', 0, 80, 'w', 90.0, setting={'weight': w}, **curves(0.5)) for w in range(30)
+    ]
+    assert not plot_curves(results, tmp_path / 'a.png')
+    assert len(rows(curves_table(results))) == 32
 
 
 def test_report_files(results, tmp_path):
