@@ -133,6 +133,9 @@ def test_our_grids_fit_their_configs(path):
             parent, _, last = option.rpartition('.')
             node = plain
             for part in filter(None, parent.split('.')):
+                if isinstance(node, list):
+                    node = node[int(part)]
+                    continue
                 assert part in node, f'{entry.name}: {option}'
                 node = node[part]
     methods = {entry.method for entry in grid.entries}
