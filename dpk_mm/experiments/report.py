@@ -355,6 +355,9 @@ def plot_settings(
                 label=name,
             )
         axis.set(xlabel=key, xscale='log')
+        values = sorted({x for points in lines.values() for x, _ in points})
+        axis.set_xticks(values, [f'{x:g}' for x in values])
+        axis.minorticks_off()
     axes[0].set_ylabel(f'{results[0]["metric"]} (percent)')
     handles = {
         label: handle
