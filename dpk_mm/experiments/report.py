@@ -407,6 +407,7 @@ def write_report(
     out: Path,
     baselines: Sequence[str] = ('alone', 'kd', 'fgd'),
     title: str = '',
+    readme: Path | None = None,
 ) -> list[Path]:
     """Writes tables and plots, `<grid>.md` and `<grid>_*.png`, for each grid in the results.
 
@@ -415,15 +416,19 @@ def write_report(
         out: Folder, made if missing.
         baselines: Methods that the others are compared with.
         title: Heading; the grid's name by default.
+        readme: Markdown file that gets the tables and plots, too, between the lines `<!-- report GRID -->` and
+            `<!-- end of report -->`; a grid without these lines is left out.
 
     Returns:
         The files.
 
     Raises:
-        UsageError: If there is no result.
+        UsageError: If there is no result, or no place for any of them in `readme`.
     """
     if not results:
         raise UsageError('there is no result yet: run tools/experiments/run.py first')
+    text = None if readme is None else readme.read_text(encoding='utf-8')
+    before = text
     files = []
     for grid in dict.fromkeys(result['grid'] for result in results):
         of_grid = [result for result in results if result['grid'] == grid]
@@ -439,19 +444,51 @@ def write_report(
             if draw(of_grid, picture, heading):
                 pictures.append(picture)
         page = out / f'{grid}.md'
-        write_text_atomically(page, _page(of_grid, baselines, heading, pictures))
+        links = [picture.name for picture in pictures]
+        write_text_atomically(page, f'# {heading}\n\n{report_body(of_grid, baselines, links)}')
         files += [page, *pictures]
+        if readme is not None and text is not None and f'<!-- report {grid} -->' in text:
+            links = [os.path.relpath(picture, readme.parent) for picture in pictures]
+            text = insert_report(text, grid, report_body(of_grid, baselines, links))
+            files += [readme] * (readme not in files)
+    if readme is not None and text is not None:
+        if readme not in files:
+            raise UsageError(
+                f"{readme} has no line '<!-- report {results[0]['grid']} -->' followed by "
+                f"'<!-- end of report -->': write them where the tables belong"
+            )
+        if text != before:
+            write_text_atomically(readme, text)
     return files
 
 
-def _page(
-    results: Sequence[Mapping[str, Any]],
-    baselines: Sequence[str],
-    heading: str,
-    pictures: Sequence[Path],
+def insert_report(text: str, grid: str, body: str) -> str:
+    """Puts a report between the two lines of a Markdown text that are there for it.
+
+    Raises:
+        UsageError: If the second line is missing.
+    """
+    head, begin, rest = text.partition(f'<!-- report {grid} -->\n')
+    _, end, tail = rest.partition('<!-- end of report -->')
+    if not end:
+        raise UsageError(
+            f"the line '<!-- report {grid} -->' is not followed by one '<!-- end of report -->'"
+        )
+    return f'{head}{begin}\n{body}\n{end}{tail}'
+
+
+def report_body(
+    results: Sequence[Mapping[str, Any]], baselines: Sequence[str], pictures: Sequence[str] = ()
 ) -> str:
+    """Tables, explanation and pictures of one grid as Markdown, without a heading.
+
+    Args:
+        results: Of one grid.
+        baselines: Methods that the others are compared with.
+        pictures: Links to pictures.
+    """
     parts = _parts(results)
-    lines = [f'# {heading}', '', results_table(results, baselines)]
+    lines = [results_table(results, baselines)]
     metric = results[0]['metric']
     of = ' and '.join(f'{PART_NAMES[part]}' for part in parts)
     notes = [
@@ -467,7 +504,7 @@ def _page(
     if curves:
         lines += ['Mask ratio and similarity, means over the first and the last epoch:', '', curves]
     for picture in pictures:
-        lines += [f'![{picture.stem}]({picture.name})', '']
+        lines += [f'![{Path(picture).stem}]({Path(picture).as_posix()})', '']
     lines += [_provenance(results)]
     return '\n'.join(lines)
 

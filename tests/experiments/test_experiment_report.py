@@ -253,3 +253,25 @@ def test_report_files(results, tmp_path):
     assert '21 runs on cpu, 2 cores, 2 at a time with 1 threads each' in text
     with pytest.raises(UsageError, match='no result yet'):
         write_report([], tmp_path)
+
+
+def test_a_readme_gets_the_report_between_its_lines(results, tmp_path):
+    readme = tmp_path / 'README.md'
+    readme.write_text('before\n<!-- report g -->\nobsolete\n<!-- end of report -->\nafter\n')
+    for _ in range(2):  # the second time nothing is left to change
+        files = write_report(results, tmp_path / 'results', readme=readme)
+        assert readme in files
+        text = readme.read_text()
+        assert text.startswith('before\n<!-- report g -->\n\n| method |')
+        assert text.endswith('\n<!-- end of report -->\nafter\n') and 'obsolete' not in text
+        assert text.count('![g_teachers](results/g_teachers.png)') == 1
+        assert text.count(results_table(results, ['alone', 'kd'])) == 1
+
+
+def test_a_readme_without_a_place_is_left_alone(results, tmp_path):
+    readme = tmp_path / 'README.md'
+    for text in ('', '<!-- report other -->\n<!-- end of report -->\n', '<!-- report g -->\n'):
+        readme.write_text(text)
+        with pytest.raises(UsageError, match='<!-- report g -->'):
+            write_report(results, tmp_path / 'results', readme=readme)
+        assert readme.read_text() == text

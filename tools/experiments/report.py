@@ -18,6 +18,11 @@ def parse_args() -> argparse.Namespace:
         default=['alone', 'kd', 'fgd'],
         help='methods that the others are compared with (default: alone kd fgd)',
     )
+    parser.add_argument(
+        '--readme',
+        type=Path,
+        help="Markdown file that gets them, too, between '<!-- report GRID -->' and '<!-- end of report -->'",
+    )
     parser.add_argument('--title', default='', help="heading (default: the grid's name)")
     return parser.parse_args()
 
@@ -25,7 +30,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     results = [result for path in args.results for result in read_results(path)]
-    for file in write_report(results, args.out, args.baselines, args.title):
+    for file in write_report(results, args.out, args.baselines, args.title, args.readme):
         print(file)
 
 

@@ -1,0 +1,49 @@
+"""The committed results of experiments: what the README shows is what they say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dpk_mm.experiments.grid import load_grid
+from dpk_mm.experiments.report import report_body
+from dpk_mm.experiments.results import read_results
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / 'configs' / 'experiments'
+FILES = sorted((FOLDER / 'results').glob('*.jsonl'))
+BASELINES = ('alone', 'kd', 'fgd')
+
+
+def test_there_are_results():
+    assert FILES
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
+def test_results_are_of_the_grid_and_name_no_machine(file):
+    grid = load_grid(ROOT / 'tools' / 'experiments' / 'grids' / f'{file.stem}.py')
+    for result in read_results(file):
+        entry = grid[result['entry']]
+        assert (result['method'], result['seed']) == (entry.method, entry.seed)
+        assert result['options'] == json.loads(json.dumps({**grid.options, **entry.options}))
+        assert result['config'] == entry.config
+        # every number comes from committed code
+        assert result['commit'] and not result['commit'].endswith('-dirty')
+        assert not Path(result['checkpoint']).is_absolute()
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
+def test_pages_show_the_results(file):
+    results = read_results(file)
+    # the pictures' lines differ by the place of the page
+    tables = report_body(results, BASELINES).rsplit('\n\n', 1)[0].rstrip()
+    pages = [(file.with_suffix('.md')).read_text(encoding='utf-8')]
+    readme = (FOLDER / 'README.md').read_text(encoding='utf-8')
+    if f'<!-- report {file.stem} -->' in readme:
+        pages.append(readme)
+    for page in pages:
+        assert tables in page
+        for picture in (FOLDER / 'results').glob(f'{file.stem}_*.png'):
+            # bccd_faster_rcnn_weights is another grid than bccd_faster_rcnn
+            if picture.stem.removeprefix(f'{file.stem}_') in ('teachers', 'settings', 'curves'):
+                assert picture.name in page
