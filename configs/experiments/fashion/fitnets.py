@@ -30,6 +30,7 @@ model = dict(
 optim_wrapper = dict(
     _delete_=True,
     constructor='mmrazor.DPKOptimWrapperConstructor',
+    clip_grad=_base_.optim_wrapper.clip_grad.to_dict(),
     architecture=dict(optimizer=dict(_base_.optim_wrapper.optimizer.to_dict())),
     distiller=dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-4)),
 )
