@@ -232,7 +232,10 @@ class DPKOptimWrapperConstructor:
         wrappers = {}
         for name, cfg in self.parts.items():
             # OptimWrapper takes `type` out of clip_grad, which the parts may share
-            cfg = {key: dict(value) if key == 'clip_grad' else value for key, value in cfg.items()}
+            cfg = {
+                key: dict(value) if key == 'clip_grad' and value else value
+                for key, value in cfg.items()
+            }
             paramwise_cfg = cfg.pop('paramwise_cfg', None)
             wrappers[name] = DefaultOptimWrapperConstructor(cfg, paramwise_cfg)(
                 getattr(model, name)

@@ -221,7 +221,7 @@ def test_two_stage_detector(no_weights):
     assert rows['student.rpn_head'].flops == cells * (64 * 64 * 9 + 64 * 3 + 64 * 12)
     assert rows['loss_dpk.P4'].input_shapes == [[1, 64, 8, 8], [1, 64, 8, 8]]
     assert rows['loss_dpk.P5'].input_shapes == [[1, 64, 4, 4], [1, 64, 4, 4]]
-    d = 128
+    d = 64
     for level, length in (('P4', 64), ('P5', 16)):
         flops = 2 * length * 64 * d + length * d * d + length * d * 64
         flops += 2 * blocks(2, length // 2, d)[0] + blocks(2, length, d)[0]
@@ -234,7 +234,7 @@ def test_one_stage_detector_of_another_size():
     assert (report.image_shape, report.mask_ratio, report.proposals) == ((64, 96), 0.25, None)
     assert rows['student'].input_shapes == [[1, 3, 64, 96]]
     assert rows['loss_dpk.P4'].input_shapes[1][2:] == [4, 6]
-    d, length, masked = 128, 24, 6
+    d, length, masked = 64, 24, 6
     flops = 2 * length * 64 * d + length * d * d + length * d * 64
     flops += blocks(2, length - masked, d)[0] + blocks(2, masked, d)[0] + blocks(2, length, d)[0]
     assert rows['loss_dpk.P4'].flops == flops

@@ -117,9 +117,9 @@ MIXED = dict(
 @pytest.mark.parametrize(('counts', 'clip'), [(1, None), (2, None), (1, 0.05), (3, 0.05)])
 def test_sgd_and_adamw_step_as_by_hand(counts, clip):
     model, reference = Toy(), Toy()
-    cfg = dict(copy.deepcopy(MIXED), accumulative_counts=counts)
-    if clip:
-        cfg['clip_grad'] = dict(type='norm', max_norm=clip)
+    # None is mmengine's own word for no clipping
+    clip_grad = dict(type='norm', max_norm=clip) if clip else None
+    cfg = dict(copy.deepcopy(MIXED), accumulative_counts=counts, clip_grad=clip_grad)
     optim = wrapper(model, **cfg)
     train(model, optim, batches())
     manual(reference, batches(), counts, clip)

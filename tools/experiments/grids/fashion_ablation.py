@@ -13,6 +13,7 @@ folder = 'configs/experiments/fashion'
 # The schedule of the committed results. The student alone is not done after it: at the configs' present
 # learning rate it reaches more with a fifth of the images.
 options = {
+    'optim_wrapper.clip_grad': None,
     'train_dataloader.batch_size': 128,
     'train_dataloader.dataset.indices': 5000,
     'train_cfg.max_epochs': 12,
