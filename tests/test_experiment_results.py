@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 from dpk_mm.experiments.grid import load_grid
-from dpk_mm.experiments.report import report_body
+from dpk_mm.experiments.report import BASELINES, report_body
 from dpk_mm.experiments.results import read_results
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / 'configs' / 'experiments'
 FILES = sorted((FOLDER / 'results').glob('*.jsonl'))
-BASELINES = ('alone', 'kd', 'fgd')
 
 
 def test_there_are_results():

@@ -19,6 +19,8 @@ from ..fileio import write_text_atomically
 from .statistics import Difference, Spread, paired_difference, spread
 
 TEACHER = 'teacher'
+#: Methods that the others are compared with, where they are there.
+BASELINES = ('alone', 'kd', 'fitnets', 'fgd')
 PART_NAMES = {'val': 'validation', 'test': 'held-out'}
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 _MISSING = '-'
@@ -405,7 +407,7 @@ def _finish(
 def write_report(
     results: Sequence[Mapping[str, Any]],
     out: Path,
-    baselines: Sequence[str] = ('alone', 'kd', 'fgd'),
+    baselines: Sequence[str] = BASELINES,
     title: str = '',
     readme: Path | None = None,
 ) -> list[Path]:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from dpk_mm.engine.errors import readable_errors
-from dpk_mm.experiments.report import write_report
+from dpk_mm.experiments.report import BASELINES, write_report
 from dpk_mm.experiments.results import read_results
 
 
@@ -15,8 +15,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--baselines',
         nargs='+',
-        default=['alone', 'kd', 'fgd'],
-        help='methods that the others are compared with (default: alone kd fgd)',
+        default=BASELINES,
+        help='methods that the others are compared with (default: alone kd fitnets fgd)',
     )
     parser.add_argument(
         '--readme',
