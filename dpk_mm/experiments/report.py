@@ -242,17 +242,7 @@ def plot_student_against_teacher(
     figure = Figure(figsize=(7.5, 5.0), layout='constrained')
     axis = figure.subplots()
     for index, (name, points) in enumerate(lines.items()):
-        points.sort(key=lambda point: point[0])
-        # Side by side, since the error bars of methods with the same teacher would overlap.
-        axis.errorbar(
-            [x for x, _ in points],
-            [found.mean for _, found in points],
-            yerr=[found.deviation or 0.0 for _, found in points],
-            color=COLOURS[index % len(COLOURS)],
-            marker=_MARKERS[index % len(_MARKERS)],
-            capsize=3,
-            label=name,
-        )
+        _draw_line(axis, index, name, points)
     for name, mean in flat.items():
         axis.axhline(mean, color='0.4', linestyle='--', label=name)
     metric = results[0]['metric']
@@ -260,6 +250,20 @@ def plot_student_against_teacher(
     axis.legend(loc='upper left', bbox_to_anchor=(1.0, 1.0), frameon=False)
     _finish(figure, [axis], path, title, 'Means over seeds; bars: one standard deviation.')
     return True
+
+
+def _draw_line(axis: Any, index: int, name: str, points: list[tuple[float, Spread]]) -> None:
+    """Means with their standard deviations, from left to right."""
+    points.sort(key=lambda point: point[0])
+    axis.errorbar(
+        [x for x, _ in points],
+        [found.mean for _, found in points],
+        yerr=[found.deviation or 0.0 for _, found in points],
+        color=COLOURS[index % len(COLOURS)],
+        marker=_MARKERS[index % len(_MARKERS)],
+        capsize=3,
+        label=name,
+    )
 
 
 def plot_curves(
@@ -345,17 +349,7 @@ def plot_settings(
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (key, lines) in zip(axes, panels.items(), strict=True):
         for name, points in lines.items():
-            points.sort(key=lambda point: point[0])
-            index = names.index(name)
-            axis.errorbar(
-                [x for x, _ in points],
-                [found.mean for _, found in points],
-                yerr=[found.deviation or 0.0 for _, found in points],
-                color=COLOURS[index % len(COLOURS)],
-                marker=_MARKERS[index % len(_MARKERS)],
-                capsize=3,
-                label=name,
-            )
+            _draw_line(axis, names.index(name), name, points)
         axis.set(xlabel=key, xscale='log')
         values = sorted({x for points in lines.values() for x, _ in points})
         axis.set_xticks(values, [f'{x:g}' for x in values])
