@@ -8,6 +8,7 @@ from .hooks import (
     ExponentialMaskRatioHook,
     FixedMaskRatioHook,
     LinearMaskRatioHook,
+    LossGradientHook,
     StudentCheckpointHook,
     TeacherCheckHook,
 )
@@ -19,6 +20,7 @@ __all__ = [
     'ExponentialMaskRatioHook',
     'FixedMaskRatioHook',
     'LinearMaskRatioHook',
+    'LossGradientHook',
     'StudentCheckpointHook',
     'TeacherCheckHook',
 ]

@@ -1,5 +1,6 @@
 """Hooks of the training loop."""
 
+from .loss_gradient_hook import LossGradientHook
 from .mask_ratio_hook import (
     CKAMaskRatioHook,
     CosineMaskRatioHook,
@@ -16,6 +17,7 @@ __all__ = [
     'ExponentialMaskRatioHook',
     'FixedMaskRatioHook',
     'LinearMaskRatioHook',
+    'LossGradientHook',
     'StudentCheckpointHook',
     'TeacherCheckHook',
 ]
