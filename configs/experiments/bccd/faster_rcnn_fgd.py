@@ -12,7 +12,7 @@ model = dict(
         backbone=dict(_base_.model.backbone.to_dict(), base_channels=32),
         neck=dict(_base_.model.neck.to_dict(), in_channels=[32, 64, 128, 256]),
     ),
-    teacher_ckpt='work_dirs/faster_rcnn_teacher/epoch_16.pth',
+    teacher_ckpt='work_dirs/faster_rcnn_teacher/epoch_20.pth',
     teacher_command='python tools/train.py configs/experiments/bccd/faster_rcnn_teacher.py',
     # All students begin with the same random weights.
     inherit=None,
@@ -49,7 +49,7 @@ optim_wrapper = dict(
     constructor='mmrazor.DPKOptimWrapperConstructor',
     clip_grad=_base_.optim_wrapper.clip_grad.to_dict(),
     architecture=dict(optimizer=_base_.optim_wrapper.optimizer.to_dict()),
-    distiller=dict(optimizer=_base_.optim_wrapper.optimizer.to_dict()),
+    distiller=dict(optimizer=dict(_base_.optim_wrapper.optimizer.to_dict(), lr=1e-3)),
 )
 
 find_unused_parameters = False

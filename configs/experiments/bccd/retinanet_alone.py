@@ -13,10 +13,3 @@ model = dict(
         anchor_generator=dict(octave_base_scale=2),
     ),
 )
-
-# It needs half the time of the Faster R-CNN.
-train_cfg = dict(max_epochs=12)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type='CosineAnnealingLR', T_max=12, end=12, by_epoch=True, convert_to_iter_based=True),
-]

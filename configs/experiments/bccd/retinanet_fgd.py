@@ -49,7 +49,7 @@ optim_wrapper = dict(
     constructor='mmrazor.DPKOptimWrapperConstructor',
     clip_grad=_base_.optim_wrapper.clip_grad.to_dict(),
     architecture=dict(optimizer=_base_.optim_wrapper.optimizer.to_dict()),
-    distiller=dict(optimizer=_base_.optim_wrapper.optimizer.to_dict()),
+    distiller=dict(optimizer=dict(_base_.optim_wrapper.optimizer.to_dict(), lr=1e-3)),
 )
 
 find_unused_parameters = False

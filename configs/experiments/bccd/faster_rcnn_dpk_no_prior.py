@@ -1,0 +1,12 @@
+# The same encoder and decoder, and nothing from the teacher in the student's feature.
+_base_ = './faster_rcnn_dpk.py'
+
+model = dict(
+    distiller=dict(
+        distill_losses=dict(
+            loss_feat=dict(transforms=dict(P4=dict(prior='none'), P5=dict(prior='none')))
+        )
+    )
+)
+
+custom_hooks = [dict(type='mmrazor.StudentCheckpointHook')]

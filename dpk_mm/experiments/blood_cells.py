@@ -1,0 +1,81 @@
+"""Entries of the grids on the blood cells (BCCD), which differ by detector, settings and seeds alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Configs of a method, by detector.
+CONFIG = 'configs/experiments/bccd/{}_{}.py'
+#: Without a teacher.
+ALONE = 'alone'
+
+
+def teacher(detector: str, width: int, seed: int) -> dict[str, Any]:
+    """The entry of a teacher.
+
+    Args:
+        detector: `'faster_rcnn'` or `'retinanet'`.
+        width: Channels of its first stage; the student has 8.
+        seed: Of its training.
+    """
+    return dict(
+        name=teacher_name(width, seed),
+        config=CONFIG.format(detector, 'teacher'),
+        method='teacher',
+        label=f'width {width}',
+        seed=seed,
+        options=_backbone('model', width),
+    )
+
+
+def student(
+    detector: str,
+    method: str,
+    seed: int,
+    lr: float,
+    width: int | None = None,
+    weight: float = 1.0,
+    setting: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The entry of a student.
+
+    Args:
+        detector: As of its teacher.
+        method: `'alone'`, or one of the configs with a teacher.
+        seed: Of its training, and of its teacher's.
+        lr: Learning rate of the student; that of the distillation's own parameters is the config's.
+        width: The teacher's; None for `'alone'`.
+        weight: Factor of all terms of the distillation.
+        setting: What is shown of these in the tables.
+    """
+    shown = dict(setting or {})
+    words = [method, *(f'{key}-{value}' for key, value in shown.items())]
+    entry: dict[str, Any] = dict(
+        config=CONFIG.format(detector, method), method=method, seed=seed, setting=shown
+    )
+    if method == ALONE:
+        entry['options'] = {'optim_wrapper.optimizer.lr': lr}
+    else:
+        assert width is not None
+        words.append(f'w{width}')
+        entry['teacher'] = teacher_name(width, seed)
+        entry['options'] = {
+            **_backbone('model.teacher', width),
+            'optim_wrapper.architecture.optimizer.lr': lr,
+            'model.distiller.distill_losses.loss_feat.loss_weight': weight,
+        }
+    entry['name'] = '-'.join([*words, f's{seed}'])
+    return entry
+
+
+def teacher_name(width: int, seed: int) -> str:
+    """Name of a teacher's entry."""
+    return f'teacher-w{width}-s{seed}'
+
+
+def _backbone(prefix: str, width: int) -> dict[str, Any]:
+    return {
+        f'{prefix}.backbone.base_channels': width,
+        f'{prefix}.neck.in_channels': [width, 2 * width, 4 * width, 8 * width],
+    }
