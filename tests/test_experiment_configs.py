@@ -23,8 +23,8 @@ FAMILIES = {
         'dpk_mlp',
         'dpk_scores',
     ),
-    'bccd/faster_rcnn_': ('fgd', 'dpk'),
-    'bccd/retinanet_': ('fgd', 'dpk'),
+    'bccd/faster_rcnn_': ('fgd', 'dpk_no_prior', 'dpk_fixed', 'dpk'),
+    'bccd/retinanet_': ('fgd', 'dpk_no_prior', 'dpk_fixed', 'dpk'),
 }
 DISTILLED = [(family, method) for family, methods in FAMILIES.items() for method in methods]
 TRAINING = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'param_scheduler')
@@ -119,6 +119,28 @@ def test_dpk_takes_the_weights_of_fgd(detector):
         assert tuple(dataset.metainfo.classes) == ('RBC', 'WBC', 'Platelets')
         scales = [tuple(t.scale) for t in dataset.pipeline if t.type == 'Resize']
         assert scales == [(256, 192)]
+
+
+@pytest.mark.parametrize('detector', ['faster_rcnn', 'retinanet'])
+def test_ablations_of_the_detectors_differ_in_one_thing(detector):
+    family = f'bccd/{detector}_'
+    dpk, no_prior, fixed = (load(family, role) for role in ('dpk', 'dpk_no_prior', 'dpk_fixed'))
+    stages = no_prior.model.distiller.distill_losses.loss_feat.transforms
+    assert [stages[level].pop('prior') for level in ('P4', 'P5')] == ['none', 'none']
+    assert no_prior.model == dpk.model == fixed.model
+    assert dpk.custom_hooks[0] == dict(type='mmrazor.CKAMaskRatioHook', samples='positions')
+    assert fixed.custom_hooks[0] == dict(type='mmrazor.FixedMaskRatioHook', ratio=0.5)
+    assert dpk.optim_wrapper == no_prior.optim_wrapper == fixed.optim_wrapper
+
+
+@pytest.mark.parametrize('detector', ['faster_rcnn', 'retinanet'])
+def test_a_detector_student_has_some_of_its_teacher_s_images(detector):
+    student, teacher = (
+        load(f'bccd/{detector}_', role).train_dataloader for role in ('alone', 'teacher')
+    )
+    assert student.dataset.pop('indices') == 40
+    assert teacher.dataset.pop('indices') is None
+    assert student == teacher
 
 
 def test_options_of_one_part_leave_the_others(tmp_path):

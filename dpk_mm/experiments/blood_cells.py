@@ -48,6 +48,9 @@ def student(
         width: The teacher's; None for `'alone'`.
         weight: Factor of all terms of the distillation.
         setting: What is shown of these in the tables.
+
+    Raises:
+        ValueError: If a method with a teacher is given no width.
     """
     shown = dict(setting or {})
     words = [method, *(f'{key}-{value}' for key, value in shown.items())]
@@ -57,7 +60,8 @@ def student(
     if method == ALONE:
         entry['options'] = {'optim_wrapper.optimizer.lr': lr}
     else:
-        assert width is not None
+        if width is None:
+            raise ValueError(f'{method!r} has a teacher, so width must be given')
         words.append(f'w{width}')
         entry['teacher'] = teacher_name(width, seed)
         entry['options'] = {

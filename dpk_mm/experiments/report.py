@@ -146,6 +146,40 @@ def results_table(results: Sequence[Mapping[str, Any]], baselines: Sequence[str]
     return _markdown([header, rule, *body])
 
 
+def pairs_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown table of each method minus each other, over all teachers.
+
+    Paired are runs of equal teacher and seed; a method without a teacher is paired with every teacher.
+
+    Args:
+        results: Of one grid.
+
+    Returns:
+        The table, differences of the last part; '' where there is nothing to pool: fewer than two methods with a
+        teacher, a single teacher, or settings, which make several rows of a method.
+    """
+    groups = [group for group in group_results(results) if group.method != TEACHER]
+    teachers = list(dict.fromkeys(group.teacher for group in groups if group.teacher))
+    methods = list(dict.fromkeys(group.method for group in groups))
+    distilled = {group.method for group in groups if group.teacher}
+    if len(teachers) < 2 or len(distilled) < 2 or any(group.setting for group in groups):
+        return ''
+    part = _parts(results)[-1]
+    scores: dict[str, dict[tuple[str, int], float]] = {method: {} for method in methods}
+    for group in groups:
+        for teacher in [group.teacher] if group.teacher else teachers:
+            for seed, score in group.scores(part).items():
+                scores[group.method][teacher, seed] = score
+    body = []
+    for row, method in enumerate(methods[1:], start=1):
+        differences = [paired_difference(scores[method], scores[m]) for m in methods[:row]]
+        cells = [format_difference(difference) for difference in differences]
+        n = max((d.n for d in differences if d is not None), default=0)
+        body.append([method, str(n), *cells, *[''] * (len(methods) - 1 - row)])
+    header = ['over all teachers', 'pairs', *(f'minus {method}' for method in methods[:-1])]
+    return _markdown([header, ['---', *['---:'] * len(methods)], *body])
+
+
 def _best_settings(groups: Sequence[Group]) -> set[str]:
     """Names of the groups that are the best of their method and teacher in validation."""
     best: dict[tuple[str, str], tuple[float, str]] = {}
@@ -411,7 +445,7 @@ def write_report(
         results: Of any number of grids.
         out: Folder, made if missing.
         baselines: Methods that the others are compared with.
-        title: Heading; the grid's name by default.
+        title: Heading; by default the grid's title as it was when it ran, else its name.
         readme: Markdown file that gets the tables and plots, too, between the lines `<!-- report GRID -->` and
             `<!-- end of report -->`; a grid without these lines is left out.
 
@@ -428,7 +462,7 @@ def write_report(
     files = []
     for grid in dict.fromkeys(result['grid'] for result in results):
         of_grid = [result for result in results if result['grid'] == grid]
-        heading = title or grid
+        heading = title or of_grid[-1].get('title') or grid
         pictures = []
         drawings = (
             ('teachers', plot_student_against_teacher),
@@ -496,6 +530,14 @@ def report_body(
     if any(result['setting'] for result in results) and 'val' in parts:
         notes.append('Bold: the best setting of a method, by validation.')
     lines += [' '.join(notes), '']
+    pairs = pairs_table(results)
+    if pairs:
+        lines += [
+            'Differences over all teachers, of pairs of equal teacher and seed, with the same interval. Runs of '
+            'one seed share the first weights of the student, so that it is rather too narrow:',
+            '',
+            pairs,
+        ]
     curves = curves_table(results)
     if curves:
         lines += ['Mask ratio and similarity, means over the first and the last epoch:', '', curves]

@@ -328,6 +328,7 @@ class GridRunner:
         teacher = None if entry.teacher is None else self._results[entry.teacher]
         return {
             'grid': self.grid.name,
+            'title': self.grid.title,
             'entry': entry.name,
             'method': entry.method,
             'label': entry.label,

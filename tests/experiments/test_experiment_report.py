@@ -4,6 +4,7 @@ from dpk_mm.engine.errors import UsageError
 from dpk_mm.experiments.report import (
     curves_table,
     group_results,
+    pairs_table,
     plot_curves,
     plot_settings,
     plot_student_against_teacher,
@@ -63,6 +64,27 @@ def results():
 
 def rows(table):
     return [[cell.strip() for cell in line.strip('|').split('|')] for line in table.splitlines()]
+
+
+def test_pairs_are_of_equal_teacher_and_seed(results):
+    header, _, kd, dpk = rows(pairs_table(results))
+    assert header == ['over all teachers', 'pairs', 'minus alone', 'minus kd']
+    # 1, 1, 1, 2, 1, 0: mean 1, s = sqrt(0.4), t = 2.5706 with 5 degrees of freedom
+    assert kd == ['kd', '6', '+1.00 [+0.34, +1.66]', '']
+    # 1, 1.5, 0, 2, 3, 4: mean 1.9167, s = sqrt(2.0417)
+    assert dpk[:2] == ['dpk', '6']
+    assert dpk[3] == '+1.92 [+0.42, +3.42]'
+    # a run that is missing takes its pair away, and no other
+    fewer = [r for r in results if r['entry'] != 'dpk-w48-None-2']
+    assert rows(pairs_table(fewer))[3][1] == '5'
+
+
+@pytest.mark.parametrize('missing', ['w48', 'kd', 'nothing'])
+def test_nothing_to_pool(results, missing):
+    found = [r for r in results if missing not in (r['teacher'], r['method'])]
+    if missing == 'nothing':
+        found[-1]['setting'] = {'weight': 1}
+    assert pairs_table(found) == ''
 
 
 def test_results_table(results):
@@ -253,6 +275,10 @@ def test_report_files(results, tmp_path):
     assert '21 runs on cpu, 2 cores, 2 at a time with 1 threads each' in text
     with pytest.raises(UsageError, match='no result yet'):
         write_report([], tmp_path)
+    # by default the title that the grid had, and the grid's name for results from before titles were kept
+    assert write_report(results, tmp_path / 'out')[0].read_text().startswith('# g\n')
+    titled = [dict(result, title='Of the grid') for result in results]
+    assert write_report(titled, tmp_path / 'out')[0].read_text().startswith('# Of the grid\n')
 
 
 def test_a_readme_gets_the_report_between_its_lines(results, tmp_path):

@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         help="Markdown file that gets them, too, between '<!-- report GRID -->' and '<!-- end of report -->'",
     )
-    parser.add_argument('--title', default='', help="heading (default: the grid's name)")
+    parser.add_argument('--title', default='', help="heading (default: the grid's title)")
     return parser.parse_args()
 
 

@@ -40,8 +40,8 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-# 600 iterations. With 375 at a learning rate of 1e-3 a student alone is not done: on all 150 images it has 44.5 then, and
-# 55.0 after 912 at 4e-3 (Faster R-CNN, validation images, one seed).
+# 600 iterations. After 375 at a learning rate of 1e-3 a student alone is not done: on all 150 images it has 44.5
+# then, and 55.0 after 912 at 4e-3 (Faster R-CNN, validation images, one seed).
 train_cfg = dict(max_epochs=60)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
