@@ -13,10 +13,11 @@ entries = [teacher(detector, width, seed)]
 entries += [student(detector, 'alone', seed, lr, setting={'lr': lr}) for lr in (1e-3, 2e-3, 4e-3)]
 entries += [
     student(detector, method, seed, 2e-3, width, factor, setting={'weight': factor})
-    for factor in (0.1, 0.3, 1.0)
+    # 1.0 are 300 times the gradient of the student's own losses (LossGradientHook)
+    for factor in (0.03, 0.1, 0.3, 0.01)
     for method in ('fgd', 'dpk')
 ]
 entries += [
-    student(detector, method, seed, 4e-3, width, 0.3, setting={'weight': 0.3, 'lr': 4e-3})
+    student(detector, method, seed, 4e-3, width, 0.1, setting={'weight': 0.1, 'lr': 4e-3})
     for method in ('fgd', 'dpk')
 ]
