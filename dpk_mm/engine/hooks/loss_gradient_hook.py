@@ -27,14 +27,15 @@ class LossGradientHook(Hook):
     included, this hook writes to the message hub, and with it to the console and every visualizer backend:
 
     - ``train/gradient/student``: norm (L2) of the gradient of all ``student.*`` losses together.
-    - ``train/gradient/distill.<name>``: the same of each distillation loss, with its weight. Names are those of the
-      losses without the word "loss".
+    - ``train/gradient/distill.<name>``: the same of each distillation loss, with its weight, and for a loss of several
+      parts, as FGD's, also ``train/gradient/distill.<name>.<part>``. Names are those of the losses without the word
+      "loss".
     - ``train/gradient_cosine/distill.<name>``: cosine of this gradient and the student's own, in [-1, 1]. Near 1 the
       teacher asks for what the labels ask for already; below 0 it works against them; 0 where one of them is zero.
 
     The training itself is not touched: gradients are those of the step's own forward pass, before clipping and without
     the factor of a gradient scaler (in float16 small ones may vanish, which bfloat16 and float32 do not have). Each
-    measured iteration costs one more backward pass for each distillation loss and one for the student's. In a
+    measured iteration costs one more backward pass for each part of a distillation loss and one for the student's. In a
     distributed run every process measures its own mini-batch, and the main process logs its own.
 
     Args:
@@ -105,18 +106,24 @@ def loss_gradients(
     Returns:
         ``gradient/<name>`` and ``gradient_cosine/<name>`` -> number. The graph of the losses is left as it was.
     """
-    totals: dict[str, Tensor] = {}
+    sums: dict[str, Tensor] = {}
     for name, value in losses.items():
         if 'loss' not in name:
             continue
         key = STUDENT if name.startswith(f'{STUDENT}.') else monitor_name(name)
         values = [value] if isinstance(value, Tensor) else value
         total = torch.stack([v.mean().float() for v in values]).sum()
-        totals[key] = totals[key] + total if key in totals else total
+        sums[key] = sums[key] + total if key in sums else total
+
     found: dict[str, float] = {}
-    gradients = {name: _gradient(total, parameters) for name, total in totals.items()}
-    own = gradients.get(STUDENT)
-    for name, gradient in gradients.items():
+    wholes: dict[str, Tensor] = {}
+    for name, total in sums.items():
+        gradient = _gradient(total, parameters)
+        whole = '.'.join(name.split('.')[:2])
+        wholes[whole] = wholes[whole] + gradient if whole in wholes else gradient
+        found[f'gradient/{name}'] = gradient.norm().item()
+    own = wholes.get(STUDENT)
+    for name, gradient in wholes.items():
         norm = gradient.norm()
         found[f'gradient/{name}'] = norm.item()
         if own is not None and name != STUDENT:

@@ -72,6 +72,25 @@ def test_norms_and_cosines_of_known_gradients():
     assert model.student.backbone.w.grad.tolist() == [3.0, -6.0]
 
 
+def test_parts_of_a_loss_and_their_sum():
+    model = Toy()
+    w = model.student.backbone.w
+    losses = {
+        'student.loss': w[0],
+        'distill.loss_feat.foreground': 3 * w[0] + 4 * w[1],
+        'distill.loss_feat.background': -3 * w[0],
+    }
+    assert loss_gradients(losses, [w]) == pytest.approx(
+        {
+            'gradient/student': 1.0,
+            'gradient/distill.feat': 4.0,  # (3, 4) + (-3, 0)
+            'gradient/distill.feat.foreground': 5.0,
+            'gradient/distill.feat.background': 3.0,
+            'gradient_cosine/distill.feat': 0.0,
+        }
+    )
+
+
 def test_a_constant_loss_has_no_gradient():
     model = Toy()
     w = model.student.backbone.w
