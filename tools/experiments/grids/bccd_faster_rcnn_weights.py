@@ -10,13 +10,9 @@ parts = ('val',)
 detector, width, seed = 'faster_rcnn', 16, 0  # the smaller of the teachers of bccd_faster_rcnn.py
 
 entries = [teacher(detector, width, seed)]
-entries += [student(detector, 'alone', seed, lr, setting={'lr': lr}) for lr in (1e-3, 2e-3, 4e-3)]
+entries += [student(detector, 'alone', seed, lr, setting={'lr': lr}) for lr in (2e-3, 4e-3)]
 entries += [
-    student(detector, method, seed, 2e-3, width, factor, setting={'weight': factor})
+    student(detector, method, seed, 4e-3, width, factor, setting={'weight': factor})
     for factor in (0.1, 0.3, 1.0)
-    for method in ('fgd', 'dpk')
-]
-entries += [
-    student(detector, method, seed, 4e-3, width, 0.3, setting={'weight': 0.3, 'lr': 4e-3})
     for method in ('fgd', 'dpk')
 ]

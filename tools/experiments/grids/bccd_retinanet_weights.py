@@ -14,7 +14,7 @@ entries += [student(detector, 'alone', seed, lr, setting={'lr': lr}) for lr in (
 entries += [
     student(detector, method, seed, 2e-3, width, factor, setting={'weight': factor})
     # 1.0 are 300 times the gradient of the student's own losses (LossGradientHook)
-    for factor in (0.03, 0.1, 0.3, 0.01)
+    for factor in (0.03, 0.1, 0.3)
     for method in ('fgd', 'dpk')
 ]
 entries += [
