@@ -9,6 +9,9 @@ from typing import Any
 CONFIG = 'configs/experiments/bccd/{}_{}.py'
 #: Without a teacher.
 ALONE = 'alone'
+#: Of the FPN, with a transformation module each.
+LEVELS = ('P4', 'P5')
+_LOSS = 'model.distiller.distill_losses.loss_feat'
 
 
 def teacher(detector: str, width: int, seed: int) -> dict[str, Any]:
@@ -37,6 +40,7 @@ def student(
     width: int | None = None,
     weight: float = 1.0,
     setting: Mapping[str, Any] | None = None,
+    modules: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The entry of a student.
 
@@ -44,10 +48,12 @@ def student(
         detector: As of its teacher.
         method: `'alone'`, or one of the configs with a teacher.
         seed: Of its training, and of its teacher's.
-        lr: Learning rate of the student; that of the distillation's own parameters is the config's.
+        lr: Learning rate of the student.
         width: The teacher's; None for `'alone'`.
         weight: Factor of all terms of the distillation.
         setting: What is shown of these in the tables.
+        modules: Of DPK's transformation modules, in place of the config's: `lr`, and `width` and `depth` of encoders and
+            decoder.
 
     Raises:
         ValueError: If a method with a teacher is given no width.
@@ -67,10 +73,27 @@ def student(
         entry['options'] = {
             **_backbone('model.teacher', width),
             'optim_wrapper.architecture.optimizer.lr': lr,
-            'model.distiller.distill_losses.loss_feat.loss_weight': weight,
+            f'{_LOSS}.loss_weight': weight,
         }
+        entry['options'].update(_module_options(modules or {}))
     entry['name'] = '-'.join([*words, f's{seed}'])
     return entry
+
+
+def _module_options(modules: Mapping[str, Any]) -> dict[str, Any]:
+    keys = {
+        'width': ('embed_dims', 'decoder_embed_dims'),
+        'depth': ('encoder_depth', 'decoder_depth'),
+    }
+    options = {}
+    for what, value in modules.items():
+        if what == 'lr':
+            options['optim_wrapper.distiller.optimizer.lr'] = value
+            continue
+        for level in LEVELS:
+            for key in keys[what]:
+                options[f'{_LOSS}.transforms.{level}.{key}'] = value
+    return options
 
 
 def teacher_name(width: int, seed: int) -> str:

@@ -21,3 +21,20 @@ entries += [
     student(detector, method, seed, 4e-3, width, 0.1, setting={'weight': 0.1, 'lr': 4e-3})
     for method in ('fgd', 'dpk')
 ]
+entries += [
+    student(detector, 'fgd', seed, 4e-3, width, 0.3, setting={'weight': 0.3, 'lr': 4e-3}),
+]
+# Encoders and decoder, which are new and have 600 iterations: twice as wide, half as deep, a larger learning rate.
+entries += [
+    student(
+        detector,
+        'dpk',
+        seed,
+        4e-3,
+        width,
+        0.1,
+        setting={'weight': 0.1, 'lr': 4e-3, **{f'module {key}': v for key, v in modules.items()}},
+        modules=modules,
+    )
+    for modules in (dict(lr=3e-3), dict(width=128, depth=1, lr=3e-3), dict(width=128))
+]
