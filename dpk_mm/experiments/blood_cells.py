@@ -59,7 +59,7 @@ def student(
         ValueError: If a method with a teacher is given no width.
     """
     shown = dict(setting or {})
-    words = [method, *(f'{key}-{value}' for key, value in shown.items())]
+    words = [method, *(f'{key}-{value}'.replace(' ', '-') for key, value in shown.items())]
     entry: dict[str, Any] = dict(
         config=CONFIG.format(detector, method), method=method, seed=seed, setting=shown
     )
