@@ -52,8 +52,8 @@ def student(
         width: The teacher's; None for `'alone'`.
         weight: Factor of all terms of the distillation.
         setting: What is shown of these in the tables.
-        modules: Of DPK's transformation modules, in place of the config's: `lr`, and `width` and `depth` of encoders and
-            decoder.
+        modules: Of DPK's transformation modules, in place of the config's: `lr`, and `width` and `depth` of encoders
+            and decoder.
 
     Raises:
         ValueError: If a method with a teacher is given no width.

@@ -60,9 +60,20 @@ def teacher(place):
 
 
 @pytest.fixture(scope='module')
-def trained(place, teacher):
+def own_config(place):
+    """A user's: ours, and a hook more."""
+    config = place / 'own.py'
+    config.write_text(
+        f"_base_ = '{ROOT}/configs/mini/faster_rcnn_dpk.py'\n"
+        "custom_hooks = [*_base_.custom_hooks, dict(type='mmrazor.LossGradientHook', interval=2)]\n"
+    )
+    return config
+
+
+@pytest.fixture(scope='module')
+def trained(place, teacher, own_config):
     out = place / 'dpk'
-    config = 'configs/mini/faster_rcnn_dpk.py'
+    config = own_config
     options = ['--teacher-ckpt', teacher, '--cfg-options', *data_options(place)]
     text = python('tools/train.py', config, '--work-dir', out, *options)
     return out, text
@@ -84,6 +95,10 @@ def test_training_reports_every_part(trained):
         assert 0.1 <= last[f'mask_ratio/{level}'] <= 0.95
         assert -1 <= last[f'similarity/{level}'] <= 1
     assert 'Loaded the teacher' in text
+    # of the hook of the user's config
+    assert last['gradient/student'] > 0 and last['gradient/distill.dpk'] > 0
+    assert all(last[f'gradient/distill.dpk.{p}'] > 0 for p in ('foreground', 'context'))
+    assert -1 <= last['gradient_cosine/distill.dpk'] <= 1
 
 
 def test_checkpoint_has_no_teacher_and_holds_the_ratio(trained):
@@ -137,15 +152,32 @@ def test_resume_goes_on_where_it_stopped(place, trained, teacher):
     assert (trained[0] / 'epoch_3.pth').exists()
 
 
-def test_two_processes_without_a_gpu(place, teacher):
+def test_modules_are_measured_by_their_error(place, trained, teacher):
+    out = place / 'errors.json'
+    config = 'configs/mini/faster_rcnn_dpk.py'
+    command = ['tools/analysis/hybrid_error.py', config, trained[0] / 'epoch_2.pth']
+    command += ['--teacher-ckpt', teacher, '--ratios', 0, 1, '--batches', 1, '--out', out]
+    text = python(*command, '--cfg-options', *data_options(place))
+    assert 'loss_dpk.P4' in text and 'ratio 1' in text
+    rows = json.loads(out.read_text())['rows']
+    assert [row['stage'] for row in rows] == ['P4', 'P5']
+    for row in rows:
+        assert all(value > 0 for value in [*row['by_ratio'].values(), row['student']])
+    command[2] = trained[0] / 'student_last.pth'
+    text = python(*command, '--cfg-options', *data_options(place), expect=1)
+    assert 'a checkpoint of the whole training is needed' in text.splitlines()[-1]
+    assert 'Traceback' not in text
+
+
+def test_two_processes_without_a_gpu(place, teacher, own_config):
     out = place / 'two'
     text = run(
-        *('bash', 'tools/dist_train.sh', 'configs/mini/faster_rcnn_dpk.py', 2, '--work-dir', out),
+        *('bash', 'tools/dist_train.sh', own_config, 2, '--work-dir', out),
         *('--teacher-ckpt', teacher, '--cfg-options', *data_options(place)),
         CUDA_VISIBLE_DEVICES='',
         OMP_NUM_THREADS='1',
     )
-    assert 'bbox_mAP' in text
+    assert 'bbox_mAP' in text and 'gradient/distill.dpk:' in text
     assert (out / 'epoch_2.pth').exists()
 
 

@@ -1,0 +1,181 @@
+"""How well DPK's transformation modules rebuild the teacher's feature, by the share of tokens that the teacher gives.
+
+The student learns through the error of the hybrid feature. Where a module does not even rebuild the teacher from the
+teacher's own tokens (ratio 1), most of that error is the module's and not the student's: it needs more iterations, a
+larger learning rate or more width before a prior, or a mask ratio, can matter.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmrazor.registry import MODELS
+from torch import Tensor
+
+from ..compat.checkpoint import load_checkpoint_file
+from ..engine.errors import UsageError
+from ..engine.launch import load_config, prepare_config
+from ..models.losses import DPKLoss
+from ..modules import MaskRatioPolicy
+
+PARTS = ('train', 'val')
+RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class HybridError:
+    """Errors of one stage, as shares of the teacher's variance: ``sum (H - T)^2 / sum (T - mean_c T)^2``.
+
+    0 is the teacher's feature; 1 is no better than its mean in each channel.
+
+    Attributes:
+        loss: Name of the ``DPKLoss``.
+        stage: Key of its ``transforms``.
+        by_ratio: Mask ratio -> error of the hybrid; only ratio 0 for a module that masks nothing.
+        student: Error of the student's feature itself, without any module; None where its shape differs.
+    """
+
+    loss: str
+    stage: str
+    by_ratio: dict[float, float]
+    student: float | None
+
+
+class _Sums:
+    """Squared errors of several features against one teacher, in float64."""
+
+    def __init__(self) -> None:
+        self.errors: dict[Any, float] = {}
+        self.teacher: Tensor | None = None  # [3, C]: count, sum, sum of squares
+
+    def add_teacher(self, teacher: Tensor) -> None:
+        t = teacher.double().transpose(0, 1).flatten(1)
+        sums = torch.stack([torch.full_like(t[:, 0], t.shape[1]), t.sum(1), t.square().sum(1)])
+        self.teacher = sums if self.teacher is None else self.teacher + sums
+
+    def add(self, key: Any, feature: Tensor, teacher: Tensor) -> None:
+        error = (feature.double() - teacher.double()).square().sum().item()
+        self.errors[key] = self.errors.get(key, 0.0) + error
+
+    def share(self, key: Any) -> float:
+        assert self.teacher is not None
+        count, total, squares = self.teacher
+        variance = (squares - total.square() / count).sum().item()
+        return self.errors[key] / variance if variance > 0 else float('nan')
+
+
+class _Measure(MaskRatioPolicy):
+    """Stands in for the mask-ratio policy of a loss, which sees the features of every stage."""
+
+    def __init__(self, loss: DPKLoss, ratios: Sequence[float]) -> None:
+        super().__init__(0.0, 1.0)
+        self.loss = loss
+        self.at = tuple(ratios)
+        self.sums = {stage: _Sums() for stage in loss.stages}
+
+    def wanted(self, features: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+        for name, (student, teacher) in features.items():
+            stage, sums = self.loss.stages[name], self.sums[name]
+            sums.add_teacher(teacher)
+            for ratio in self.at if stage.transform.uses_mask else (0.0,):
+                # Random tokens, also where the training chooses them by a rule: which ones is not asked here.
+                sums.add(ratio, stage.transform(student, teacher, ratio), teacher)
+            if student.shape == teacher.shape:
+                sums.add('student', student, teacher)
+        return dict.fromkeys(features, 0.5)
+
+    def rows(self, loss: str) -> list[HybridError]:
+        return [
+            HybridError(
+                loss,
+                stage,
+                {key: sums.share(key) for key in sums.errors if key != 'student'},
+                sums.share('student') if 'student' in sums.errors else None,
+            )
+            for stage, sums in self.sums.items()
+        ]
+
+
+@torch.no_grad()
+def measure_hybrid_error(
+    config: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str],
+    teacher_ckpt: str | None = None,
+    part: str = 'val',
+    batches: int = 16,
+    ratios: Sequence[float] = RATIOS,
+    options: Mapping[str, Any] | None = None,
+    device: str | torch.device = 'cpu',
+) -> list[HybridError]:
+    """Runs teacher, student and modules of a training on some of its images.
+
+    Args:
+        config: Of a distillation with a ``DPKLoss``.
+        checkpoint: A full checkpoint of that training, with the modules; a student-only one has none.
+        teacher_ckpt: In place of the config's.
+        part: 'val' or 'train', the dataloader; without shuffling. Its pipeline has to load the ground truth.
+        batches: How many batches, at least 1; fewer if there are no more.
+        ratios: Mask ratios, each in [0, 1].
+        options: ``--cfg-options``.
+        device: Torch device.
+
+    Returns:
+        One row for each stage.
+
+    Raises:
+        UsageError: If the config has no ``DPKLoss``, or the checkpoint does not fit.
+    """
+    if part not in PARTS:
+        raise UsageError(f'the part must be one of {", ".join(PARTS)}, but is {part!r}')
+    if batches < 1 or not ratios or not all(0 <= ratio <= 1 for ratio in ratios):
+        raise UsageError(
+            f'at least one batch and ratios in [0, 1] are needed, but found {batches} and {list(ratios)}'
+        )
+    cfg = prepare_config(load_config(os.fspath(config), options), teacher_ckpt=teacher_ckpt)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    if cfg.get('data_preprocessor'):
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the Runner does
+    model = MODELS.build(cfg.model)
+    losses = {
+        name: loss
+        for name, loss in getattr(getattr(model, 'distiller', None), 'distill_losses', {}).items()
+        if isinstance(loss, DPKLoss)
+    }
+    if not losses:
+        raise UsageError(
+            f'{config} has no DPKLoss, whose modules are measured here: give one of configs/dpk/'
+        )
+    _load(model, checkpoint)
+    model.to(device).eval()
+    measures = {name: _Measure(loss, ratios) for name, loss in losses.items()}
+    for name, loss in losses.items():
+        loss.mask_ratio = measures[name]
+
+    loader = dict(cfg[f'{part}_dataloader'], sampler=dict(type='DefaultSampler', shuffle=False))
+    loader.pop('batch_sampler', None)
+    # The masks' own numbers, so that two calls give the same; the caller's are left alone.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for batch in islice(Runner.build_dataloader(loader, seed=0), batches):
+            model(**model.data_preprocessor(batch, training=False), mode='loss')
+    return [row for name, measure in measures.items() for row in measure.rows(name)]
+
+
+def _load(model: torch.nn.Module, checkpoint: str | os.PathLike[str]) -> None:
+    content = load_checkpoint_file(checkpoint, map_location='cpu')
+    missing, unexpected = model.load_state_dict(content.get('state_dict', content), strict=False)
+    if any(name.startswith('distiller.') for name in missing):
+        raise UsageError(
+            f'{os.fspath(checkpoint)} lacks {missing[0]}: a checkpoint of the whole training is needed, such as '
+            'epoch_24.pth; student_best.pth and exported students have no modules'
+        )
+    if missing or unexpected:
+        told = f'lacks {missing[0]}' if missing else f'has {unexpected[0]}, which the model has not'
+        raise UsageError(f'{os.fspath(checkpoint)} {told}: give the config that it was made with')
