@@ -126,7 +126,7 @@ def test_ablations_of_the_detectors_differ_in_one_thing(detector):
     family = f'bccd/{detector}_'
     dpk, no_prior, fixed = (load(family, role) for role in ('dpk', 'dpk_no_prior', 'dpk_fixed'))
     stages = no_prior.model.distiller.distill_losses.loss_feat.transforms
-    assert [stages[level].pop('prior') for level in ('P4', 'P5')] == ['none', 'none']
+    assert [stages[level].pop('prior') for level in ('P3', 'P4', 'P5')] == ['none'] * 3
     assert no_prior.model == dpk.model == fixed.model
     assert dpk.custom_hooks[0] == dict(type='mmrazor.CKAMaskRatioHook', samples='positions')
     assert fixed.custom_hooks[0] == dict(type='mmrazor.FixedMaskRatioHook', ratio=0.5)

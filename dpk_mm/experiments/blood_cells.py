@@ -9,8 +9,6 @@ from typing import Any
 CONFIG = 'configs/experiments/bccd/{}_{}.py'
 #: Without a teacher.
 ALONE = 'alone'
-#: Of the FPN, with a transformation module each.
-LEVELS = ('P4', 'P5')
 _LOSS = 'model.distiller.distill_losses.loss_feat'
 
 
@@ -40,20 +38,19 @@ def student(
     width: int | None = None,
     weight: float = 1.0,
     setting: Mapping[str, Any] | None = None,
-    modules: Mapping[str, Any] | None = None,
+    teacher_seed: int = 0,
 ) -> dict[str, Any]:
     """The entry of a student.
 
     Args:
         detector: As of its teacher.
         method: `'alone'`, or one of the configs with a teacher.
-        seed: Of its training, and of its teacher's.
+        seed: Of its training.
         lr: Learning rate of the student.
         width: The teacher's; None for `'alone'`.
         weight: Factor of all terms of the distillation.
         setting: What is shown of these in the tables.
-        modules: Of DPK's transformation modules, in place of the config's: `lr`, and `width` and `depth` of encoders
-            and decoder.
+        teacher_seed: Of the teacher's training.
 
     Raises:
         ValueError: If a method with a teacher is given no width.
@@ -69,31 +66,14 @@ def student(
         if width is None:
             raise ValueError(f'{method!r} has a teacher, so width must be given')
         words.append(f'w{width}')
-        entry['teacher'] = teacher_name(width, seed)
+        entry['teacher'] = teacher_name(width, teacher_seed)
         entry['options'] = {
             **_backbone('model.teacher', width),
             'optim_wrapper.architecture.optimizer.lr': lr,
             f'{_LOSS}.loss_weight': weight,
         }
-        entry['options'].update(_module_options(modules or {}))
     entry['name'] = '-'.join([*words, f's{seed}'])
     return entry
-
-
-def _module_options(modules: Mapping[str, Any]) -> dict[str, Any]:
-    keys = {
-        'width': ('embed_dims', 'decoder_embed_dims'),
-        'depth': ('encoder_depth', 'decoder_depth'),
-    }
-    options = {}
-    for what, value in modules.items():
-        if what == 'lr':
-            options['optim_wrapper.distiller.optimizer.lr'] = value
-            continue
-        for level in LEVELS:
-            for key in keys[what]:
-                options[f'{_LOSS}.transforms.{level}.{key}'] = value
-    return options
 
 
 def teacher_name(width: int, seed: int) -> str:

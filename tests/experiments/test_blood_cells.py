@@ -6,12 +6,12 @@ from dpk_mm.experiments.blood_cells import student, teacher
 def test_students_name_their_teacher():
     of_seed = {(w, s): teacher('retinanet', w, s)['name'] for w in (16, 32) for s in (0, 1)}
     assert len(set(of_seed.values())) == 4
-    entry = student('retinanet', 'dpk', 1, lr=0.25, width=32, weight=0.5)
+    entry = student('retinanet', 'dpk', 2, lr=0.25, width=32, weight=0.5, teacher_seed=1)
     assert entry == dict(
-        name='dpk-w32-s1',
+        name='dpk-w32-s2',
         config='configs/experiments/bccd/retinanet_dpk.py',
         method='dpk',
-        seed=1,
+        seed=2,
         teacher=of_seed[32, 1],
         setting={},
         options={

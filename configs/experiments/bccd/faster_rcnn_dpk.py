@@ -6,8 +6,20 @@ model = dict(
             loss_feat=dict(
                 _delete_=True,
                 type='DPKLoss',
-                # 12x16 and 6x8 tokens
+                # 12x16, 12x16 and 6x8 tokens
                 transforms=dict(
+                    P3=dict(
+                        index=1,
+                        student_channels=64,
+                        teacher_channels=64,
+                        patch_size=2,
+                        embed_dims=128,
+                        encoder_depth=2,
+                        decoder_embed_dims=128,
+                        decoder_depth=2,
+                        num_heads=4,
+                        position_embedding='sinusoidal',
+                    ),
                     P4=dict(
                         index=2,
                         student_channels=64,

@@ -4,7 +4,9 @@ _base_ = './faster_rcnn_dpk.py'
 model = dict(
     distiller=dict(
         distill_losses=dict(
-            loss_feat=dict(transforms=dict(P4=dict(prior='none'), P5=dict(prior='none')))
+            loss_feat=dict(
+                transforms=dict(P3=dict(prior='none'), P4=dict(prior='none'), P5=dict(prior='none'))
+            )
         )
     )
 )

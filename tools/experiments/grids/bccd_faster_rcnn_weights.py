@@ -1,4 +1,4 @@
-# Faster R-CNN on the blood cells: learning rate of each method, and one factor of all terms of FGD and of DPK + FGD.
+# Faster R-CNN on the blood cells: learning rate of the student alone; one factor of all terms of FGD, and of DPK + FGD.
 # Chosen on 55 of the training images; nothing here sees the held-out part.
 from dpk_mm.experiments.blood_cells import student, teacher
 
