@@ -39,6 +39,7 @@ def student(
     weight: float = 1.0,
     setting: Mapping[str, Any] | None = None,
     teacher_seed: int = 0,
+    without_level: str | None = None,
 ) -> dict[str, Any]:
     """The entry of a student.
 
@@ -51,6 +52,7 @@ def student(
         weight: Factor of all terms of the distillation.
         setting: What is shown of these in the tables.
         teacher_seed: Of the teacher's training.
+        without_level: A level that DPK leaves to FGD, such as `'P3'`.
 
     Raises:
         ValueError: If a method with a teacher is given no width.
@@ -72,6 +74,8 @@ def student(
             'optim_wrapper.architecture.optimizer.lr': lr,
             f'{_LOSS}.loss_weight': weight,
         }
+        if without_level is not None:
+            entry['options'][f'{_LOSS}.transforms.{without_level}'] = None
     entry['name'] = '-'.join([*words, f's{seed}'])
     return entry
 

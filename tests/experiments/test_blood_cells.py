@@ -35,6 +35,13 @@ def test_a_student_alone_has_no_teacher():
     )
 
 
+def test_a_level_can_be_left_to_fgd():
+    args = dict(detector='retinanet', method='dpk', seed=0, lr=0.1, width=16)
+    whole, part = student(**args), student(**args, without_level='P3')
+    key = 'model.distiller.distill_losses.loss_feat.transforms.P3'
+    assert part['options'] == {**whole['options'], key: None}
+
+
 def test_a_method_with_a_teacher_needs_its_width():
     with pytest.raises(ValueError, match="'fgd' has a teacher, so width must be given"):
         student('faster_rcnn', 'fgd', 0, lr=0.1)
