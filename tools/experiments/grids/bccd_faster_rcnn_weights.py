@@ -16,17 +16,3 @@ entries += [
     for factor in (0.1, 0.3, 1.0)
     for method in ('fgd', 'dpk')
 ]
-# As in the paper, whose finest level has FGD alone.
-entries += [
-    student(
-        detector,
-        'dpk',
-        seed,
-        4e-3,
-        width,
-        factor,
-        setting={'weight': factor, 'levels': 'P4 and P5'},
-        without_level='P3',
-    )
-    for factor in (0.1, 0.3)
-]
