@@ -12,19 +12,20 @@ seeds = (0, 1, 2)
 # What bccd_retinanet_weights.py found best on the 55 images, with one seed.
 rates = dict(alone=4e-3, fgd=4e-3, dpk=4e-3)
 factors = dict(fgd=0.3, dpk=0.3)
+levels = dict(without_level='P3')  # of DPK; there it is FGD alone, as on the paper's finest level
 
 # One teacher of each width for all seeds, as in the paper: the spread is the students'.
 entries = [teacher(detector, width, 0) for width in reversed(widths)]
 entries += [student(detector, 'alone', seed, rates['alone']) for seed in seeds]
 entries += [
-    student(detector, method, seed, rates[method], width, factors[method])
+    student(detector, method, seed, rates[method], width, factors[method], **more)
     for seed in seeds
     for width in reversed(widths)
-    for method in ('fgd', 'dpk')
+    for method, more in (('fgd', {}), ('dpk', levels))
 ]
 # What the prior and the dynamic ratio are worth, with the settings of DPK.
 entries += [
-    student(detector, method, seed, rates['dpk'], width, factors['dpk'])
+    student(detector, method, seed, rates['dpk'], width, factors['dpk'], **levels)
     for width in reversed(widths)
     for seed in seeds
     for method in ('dpk_no_prior', 'dpk_fixed')
