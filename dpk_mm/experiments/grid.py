@@ -30,6 +30,7 @@ class Entry:
         label: How a teacher is called in the tables, such as `'width 32'`.
         setting: What sets this entry apart from others of its method, for the tables.
         options: `--cfg-options` by dotted key.
+        checkpoints: More of them, whose values are the checkpoints of other entries, by these entries' names.
     """
 
     name: str
@@ -40,6 +41,13 @@ class Entry:
     label: str = ''
     setting: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    checkpoints: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The entries that have to be finished before: the teacher, and those of `checkpoints`."""
+        teacher = () if self.teacher is None else (self.teacher,)
+        return (*teacher, *self.checkpoints.values())
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class Grid:
         return next(entry for entry in self.entries if entry.name == name)
 
     def select(self, pattern: str | None) -> list[Entry]:
-        """Entries whose names match a shell pattern, and the teachers they need, in order.
+        """Entries whose names match a shell pattern, and those that they need, in order.
 
         Raises:
             UsageError: If none matches.
@@ -86,10 +94,9 @@ class Grid:
             )
         pending = list(wanted)
         while pending:
-            teacher = self[pending.pop()].teacher
-            if teacher is not None and teacher not in wanted:
-                wanted.add(teacher)
-                pending.append(teacher)
+            needed = set(self[pending.pop()].needs) - wanted
+            wanted |= needed
+            pending += needed
         return [entry for entry in self.entries if entry.name in wanted]
 
 
@@ -151,11 +158,12 @@ def _check(path: Path, grid: Grid) -> None:
             raise UsageError(f"{path}: parts has '{part}'; known are {', '.join(PARTS)}")
     seen: set[str] = set()
     for entry in grid.entries:
-        if entry.teacher is not None and entry.teacher not in seen:
-            raise UsageError(
-                f"{path}: the teacher of entry {entry.name} is '{entry.teacher}', which is not an "
-                'entry before it'
-            )
+        for name in entry.needs:
+            if name not in seen:
+                what = 'the teacher' if name == entry.teacher else 'a checkpoint'
+                raise UsageError(
+                    f"{path}: {what} of entry {entry.name} is '{name}', which is not an entry before it"
+                )
         seen.add(entry.name)
 
 

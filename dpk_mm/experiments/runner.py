@@ -67,8 +67,8 @@ class GridRunner:
     """Does what is missing of a grid.
 
     Each entry has a folder, `<work dir>/<grid>/<entry>`, and when it is finished a line in
-    `<work dir>/<grid>/results.jsonl`. An entry is done again if its config, its options, or its
-    teacher are no longer what the line was made with. A training that was interrupted is resumed
+    `<work dir>/<grid>/results.jsonl`. An entry is done again if its config, its options, or the
+    entries that it needs are no longer what the line was made with. A training that was interrupted is resumed
     from its newest checkpoint.
 
     Args:
@@ -119,7 +119,7 @@ class GridRunner:
         """Trains and evaluates all selected entries that have no valid result.
 
         Args:
-            only: Shell pattern of names; the teachers that they need come along. None for all.
+            only: Shell pattern of names; the entries that they need come along. None for all.
 
         Returns:
             What was done. An entry that fails does not stop the others, except its students.
@@ -182,11 +182,13 @@ class GridRunner:
             try:
                 while waiting or running:
                     for entry in list(waiting):
-                        if entry.teacher in {*summary.failed, *summary.skipped}:
+                        lost = {*summary.failed, *summary.skipped}.intersection(entry.needs)
+                        unfinished = {e.name for e in [*waiting, *running.values()]}
+                        if lost:
                             waiting.remove(entry)
                             summary.skipped.append(entry.name)
-                            self._say(f'{entry.name}: not run, since {entry.teacher} failed')
-                        elif entry.teacher in {e.name for e in [*waiting, *running.values()]}:
+                            self._say(f'{entry.name}: not run, since {min(lost)} failed')
+                        elif not unfinished.isdisjoint(entry.needs):
                             continue
                         elif self._finished(entry):
                             waiting.remove(entry)
@@ -229,10 +231,11 @@ class GridRunner:
     # One entry
 
     def options(self, entry: Entry) -> dict[str, Any]:
-        """All `--cfg-options` of an entry's commands."""
+        """All `--cfg-options` of an entry's commands; the entries that it needs have to be finished."""
         return {
             **self.grid.options,
             **entry.options,
+            **{key: str(self._checkpoint(name)) for key, name in entry.checkpoints.items()},
             'randomness.seed': entry.seed,
             **self._data_options,
             **self._extra_options,
@@ -243,8 +246,7 @@ class GridRunner:
         folder = self.folder / entry.name
         command = [*self._interpreter(), 'tools/train.py', entry.config, '--work-dir', str(folder)]
         if entry.teacher is not None:
-            checkpoint = self._results[entry.teacher]['checkpoint']
-            command += ['--teacher-ckpt', str(self.folder / checkpoint)]
+            command += ['--teacher-ckpt', str(self._checkpoint(entry.teacher))]
         if resume:
             command.append('--resume')
         return [*command, '--cfg-options', *format_options(self.options(entry))]
@@ -255,6 +257,9 @@ class GridRunner:
         command = [*self._interpreter(), 'tools/test.py', entry.config, checkpoint]
         command += ['--work-dir', str(folder), '--out', str(folder / 'metrics.json')]
         return [*command, '--cfg-options', *format_options(self.options(entry))]
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.folder / self._results[name]['checkpoint']
 
     def _interpreter(self) -> list[str]:
         # On the command line, so that the log shows it.
@@ -295,7 +300,7 @@ class GridRunner:
         state = PhaseState.load(folder)
         if state is None or state.inputs != inputs:
             if state is not None:
-                self._say(f'{entry.name}: its settings or its teacher changed, so it starts over')
+                self._say(f'{entry.name}: its settings or what it needs changed, so it starts over')
             if folder.exists():
                 shutil.rmtree(folder)
             state = PhaseState(inputs)
@@ -446,17 +451,16 @@ class GridRunner:
         return int(options.get('train_cfg.max_epochs', default))
 
     def _inputs(self, entry: Entry) -> str:
-        teacher = None
-        if entry.teacher is not None:
-            result = self._results[entry.teacher]
-            teacher = (result['inputs'], result['finished_at'])
+        needed = [self._results[name] for name in entry.needs]
+        made = [(result['inputs'], result['finished_at']) for result in needed]
         content = (
             self._config(entry),
             {**self.grid.options, **entry.options, **self._extra_options},
             entry.seed,
             dict(self.grid.data),
             self.grid.parts,
-            teacher,
+            # as it was before an entry could need more than a teacher, so that old results stay valid
+            (dict(entry.checkpoints), made) if entry.checkpoints else (made[0] if made else None),
         )
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -465,10 +469,10 @@ class GridRunner:
         result = self._results.get(entry.name)
         if result is None:
             return False
-        if entry.teacher is not None and entry.teacher not in self._results:
+        if any(name not in self._results for name in entry.needs):
             return False
         there = (self.folder / result['checkpoint']).is_file()
-        needed = any(other.teacher == entry.name for other in self.grid.entries)
+        needed = any(entry.name in other.needs for other in self.grid.entries)
         return result['inputs'] == self._inputs(entry) and (there or not needed)
 
     def _load_results(self) -> None:

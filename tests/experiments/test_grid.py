@@ -54,6 +54,10 @@ def test_a_pattern_without_a_match_lists_the_names(tmp_path):
     [
         ([ENTRIES[0], ENTRIES[0]], 'two entries are called teacher-a'),
         ([ENTRIES[3], ENTRIES[1]], 'not an entry before it'),
+        (
+            [{**ENTRIES[0], 'checkpoints': {'load_from': 'nobody'}}],
+            "a checkpoint of entry teacher-a is 'nobody', which is not an entry before it",
+        ),
         ([dict(name='a', config='a.py')], 'entry a lacks method'),
         ([dict(ENTRIES[0], epochs=3)], 'entry teacher-a has epochs; its keys are name, config'),
         ([dict(ENTRIES[0], name='a/b')], "that of a folder, but one is 'a/b'"),

@@ -288,13 +288,49 @@ def test_a_changed_option_is_trained_again(stage):
     assert stage.run().done == ['kd-s0']
     assert stage.tools.done() == ['train kd-s0', 'test kd-s0']  # from the start
     assert stage.results()['kd-s0']['options']['lr'] == 0.2
-    assert 'its settings or its teacher changed' in stage.out.getvalue()
+    assert 'its settings or what it needs changed' in stage.out.getvalue()
 
 
 def test_a_changed_teacher_brings_its_students(stage):
     stage.run()
     stage.write_config('t', 2)
     assert stage.run().done == ['teacher-s0', 'kd-s0', 'kd-s1']
+
+
+WARM = Entry(
+    'warm-s0',
+    'configs/k.py',
+    'warm',
+    teacher='teacher-s0',
+    checkpoints={'model.distiller.init_cfg.checkpoint': 'kd-s1'},
+)
+
+
+def test_an_entry_starts_from_the_checkpoint_of_another(stage):
+    stage.grid = replace(GRID, entries=(*GRID.entries, WARM))
+    assert stage.run('warm-s0', workers=3).done == ['teacher-s0', 'kd-s1', 'warm-s0']
+    commands = {(script, entry): command for script, entry, command in stage.tools.commands}
+    option = f'model.distiller.init_cfg.checkpoint={stage.folder / "kd-s1" / f"epoch_{EPOCHS}.pth"}'
+    for script in ('train', 'test'):
+        assert option in commands[script, 'warm-s0']
+        assert option not in commands[script, 'kd-s1']
+    # no path of this machine in the results
+    assert str(stage.folder) not in json.dumps(stage.results()['warm-s0'])
+    assert stage.run('warm-s0').done == []
+    # its checkpoint is needed, and what changes the other entry changes this one
+    (stage.folder / 'kd-s1' / f'epoch_{EPOCHS}.pth').unlink()
+    assert stage.run('warm-s0').done == ['kd-s1']
+    entries = [replace(e, options={'lr': 0.2}) if e.name == 'kd-s1' else e for e in GRID.entries]
+    stage.grid = replace(GRID, entries=(*entries, WARM))
+    assert stage.run('warm-s0').done == ['kd-s1', 'warm-s0']
+
+
+def test_an_entry_whose_start_failed_is_not_run(stage):
+    stage.grid = replace(GRID, entries=(*GRID.entries, WARM))
+    stage.tools.fail = {('train', 'kd-s1')}
+    summary = stage.run('warm-s0')
+    assert (summary.failed, summary.skipped) == (['kd-s1'], ['warm-s0'])
+    assert 'warm-s0: not run, since kd-s1 failed' in stage.out.getvalue()
 
 
 def test_a_stale_line_does_not_outlive_a_failure(stage):

@@ -45,7 +45,9 @@ class FGDLoss(nn.Module):
     leaves float32 (beyond about 1e19), the loss is inf or NaN and never an ordinary number.
 
     Args:
-        levels (Sequence[int]): Indices into the features that are compared.
+        levels (Sequence[int]): Indices into the features that are compared. Levels to which no box of the data set is
+            ever assigned, such as P6 and P7 of small images, should be left out: the teacher's features there are
+            untaught and can be many times larger than the others, and the loss is quadratic in them.
         student_channels (int): Channels of the student's features.
         teacher_channels (int): Channels of the teacher's features. Where the two differ, a 1x1
             convolution aligns the student.

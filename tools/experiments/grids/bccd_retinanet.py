@@ -23,10 +23,38 @@ entries += [
     for width in reversed(widths)
     for method, more in (('fgd', {}), ('dpk', levels))
 ]
-# What the prior and the dynamic ratio are worth, with the settings of DPK.
+# Variants of DPK with its settings, under the larger teacher: nothing from the teacher in the student's feature, and
+# encoders and decoder that have been trained before, with the student of another seed.
+width = max(widths)
 entries += [
-    student(detector, method, seed, rates['dpk'], width, factors['dpk'], **levels)
-    for width in reversed(widths)
+    student(detector, 'dpk_no_prior', seed, rates['dpk'], width, factors['dpk'], **levels)
     for seed in seeds
-    for method in ('dpk_no_prior', 'dpk_fixed')
+]
+
+
+def with_trained_modules(entry, source):
+    start = 'model.distiller.init_cfg'
+    return dict(
+        entry,
+        name=entry['name'].replace('dpk', 'dpk_trained_modules'),
+        method='dpk_trained_modules',
+        options={
+            **entry['options'],
+            f'{start}.type': 'Pretrained',
+            f'{start}.prefix': 'distiller.',
+        },
+        checkpoints={f'{start}.checkpoint': source},
+    )
+
+
+entries += [
+    with_trained_modules(
+        student(detector, 'dpk', seed, rates['dpk'], width, factors['dpk'], **levels),
+        f'dpk-w{width}-s{(seed + 1) % len(seeds)}',
+    )
+    for seed in seeds
+]
+entries += [
+    student(detector, 'dpk_fixed', seed, rates['dpk'], width, factors['dpk'], **levels)
+    for seed in seeds
 ]
