@@ -57,6 +57,8 @@ class FGDLoss(nn.Module):
         aligned_levels (Sequence[int]): Levels whose student feature has the teacher's channels
             already, such as the output of a transformation module; they get no convolution.
         loss_weight (float): Factor of the whole loss, >= 0.
+        by_level (bool): Whether :meth:`parts` gives one number for each level, the sum of its four terms, instead of
+            one for each term: to see whether one level drowns the others. The loss is the same.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -74,6 +76,7 @@ class FGDLoss(nn.Module):
         temperature: float = 0.5,
         aligned_levels: Sequence[int] = (),
         loss_weight: float = 1.0,
+        by_level: bool = False,
     ) -> None:
         super().__init__()
         self.levels = tuple(levels)
@@ -92,6 +95,7 @@ class FGDLoss(nn.Module):
         self.temperature = temperature
         self.aligned_levels = frozenset(aligned_levels)
         self.loss_weight = loss_weight
+        self.by_level = by_level
         self._resized: set[int] = set()
 
         # A parameter that no term uses would stop DistributedDataParallel, so none is made.
@@ -124,7 +128,7 @@ class FGDLoss(nn.Module):
         teacher_feats: Sequence[Tensor],
         data_samples: Sequence[Any] | None = None,
     ) -> dict[str, Tensor]:
-        """The four terms, weighted and summed over levels.
+        """The four terms, weighted and summed over levels, or with ``by_level`` the levels, summed over terms.
 
         Args:
             student_feats (Sequence[Tensor]): ``[N, C_s, H, W]`` for every level of the neck. A
@@ -136,7 +140,7 @@ class FGDLoss(nn.Module):
 
         Returns:
             dict[str, Tensor]: float32 scalars ``foreground``, ``background``, ``attention`` and
-            ``context``; zero where the weight is 0.
+            ``context``; zero where the weight is 0. With ``by_level`` ``level<index>``.
 
         Raises:
             ValueError: If a level is not there, its channels or its batch are not as expected, or
@@ -150,14 +154,16 @@ class FGDLoss(nn.Module):
         if self.weights.alpha or self.weights.beta:
             boxes, image_shape = boxes_of(data_samples, first, 'FGDLoss')
 
-        total = {name: first.new_zeros((), dtype=torch.float32) for name in _PARTS}
+        names = [f'level{level}' for level in self.levels] if self.by_level else _PARTS
+        total = {name: first.new_zeros((), dtype=torch.float32) for name in names}
         if not any(self.weights):
             return total
         for level in self.levels:
             student, teacher = student_feats[level], teacher_feats[level].detach()
             with torch.autocast(teacher.device.type, enabled=False):
                 terms = self._level(level, student, teacher, boxes, image_shape)
-            for name, value in terms.items():
+            for term, value in terms.items():
+                name = f'level{level}' if self.by_level else term
                 total[name] = total[name] + self.loss_weight * value
         return total
 

@@ -329,3 +329,22 @@ def test_wrong_samples_are_named(samples, message):
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         _loss(**arguments)
+
+
+def test_parts_by_level_are_those_of_each_level_alone():
+    student, teacher = _features(6, 1), _features(6, 2)
+    whole, split = _loss(levels=(0, 2)), _loss(levels=(0, 2), by_level=True)
+    parts = split.parts(student, teacher, _samples())
+    assert list(parts) == ['level0', 'level2']
+    for level in (0, 2):
+        alone = _loss(levels=(level,), trained=False)
+        for kind in ('student_context', 'teacher_context'):
+            trained = getattr(split, kind)[str(level)].state_dict()
+            getattr(alone, kind)[str(level)].load_state_dict(trained)
+        expected = alone(student, teacher, _samples())
+        torch.testing.assert_close(parts[f'level{level}'], expected)
+    torch.testing.assert_close(
+        split(student, teacher, _samples()), whole(student, teacher, _samples())
+    )
+    nothing = _loss(levels=(1,), by_level=True, weights=dict(alpha=0, beta=0, gamma=0, lam=0))
+    assert nothing.parts(student, teacher) == {'level1': 0}
