@@ -11,7 +11,7 @@ widths = (16, 32)
 seeds = (0, 1, 2)
 # What bccd_faster_rcnn_weights.py found best on the 55 images, with one seed.
 rates = dict(alone=4e-3, fgd=4e-3, dpk=4e-3)
-factors = dict(fgd=1.0, dpk=1.0)
+factors = dict(fgd=0.1, dpk=0.1)
 
 # One teacher of each width for all seeds, as in the paper: the spread is the students'.
 entries = [teacher(detector, width, 0) for width in reversed(widths)]

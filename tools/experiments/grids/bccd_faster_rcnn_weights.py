@@ -13,6 +13,20 @@ entries = [teacher(detector, width, seed)]
 entries += [student(detector, 'alone', seed, lr, setting={'lr': lr}) for lr in (2e-3, 4e-3)]
 entries += [
     student(detector, method, seed, 4e-3, width, factor, setting={'weight': factor})
-    for factor in (0.1, 0.3, 1.0)
+    for factor in (0.1, 0.3)
     for method in ('fgd', 'dpk')
+]
+# As in the paper, where two levels have DPK.
+entries += [
+    student(
+        detector,
+        'dpk',
+        seed,
+        4e-3,
+        width,
+        factor,
+        setting={'weight': factor, 'levels': 'P4 and P5'},
+        without_level='P3',
+    )
+    for factor in (0.1, 0.3)
 ]
