@@ -11,14 +11,15 @@ widths = (16, 32)
 seeds = (0, 1, 2)
 # What bccd_faster_rcnn_weights.py found best on the 55 images, with one seed.
 rates = dict(alone=4e-3, fgd=4e-3, dpk=4e-3)
-factors = dict(fgd=0.1, dpk=0.1)
+factors = dict(fgd=0.1, dpk=0.3)
+levels = dict(without_level='P3')  # of DPK; there it is FGD alone, as on P2
 
 # One teacher of each width for all seeds, as in the paper: the spread is the students'.
 entries = [teacher(detector, width, 0) for width in reversed(widths)]
 entries += [student(detector, 'alone', seed, rates['alone']) for seed in seeds]
 entries += [
-    student(detector, method, seed, rates[method], width, factors[method])
+    student(detector, method, seed, rates[method], width, factors[method], **more)
     for seed in seeds
     for width in reversed(widths)
-    for method in ('fgd', 'dpk')
+    for method, more in (('fgd', {}), ('dpk', levels))
 ]
