@@ -54,7 +54,3 @@ entries += [
     )
     for seed in seeds
 ]
-entries += [
-    student(detector, 'dpk_fixed', seed, rates['dpk'], width, factors['dpk'], **levels)
-    for seed in seeds
-]
