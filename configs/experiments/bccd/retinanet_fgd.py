@@ -27,7 +27,7 @@ model = dict(
             loss_feat=dict(
                 type='FGDLoss',
                 # P3 to P5, where the cells are. On P6 and P7 no anchor ever meets one: nothing teaches the teacher's
-                # features there, P7's are eight times larger than P3's, and nine tenths of the first loss would be theirs.
+                # features there. P7's are eight times as large as P3's; nine tenths of the first loss would be theirs.
                 levels=(0, 1, 2),
                 student_channels=64,
                 teacher_channels=64,
