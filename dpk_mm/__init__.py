@@ -7,7 +7,10 @@ there: :mod:`dpk_mm.functional` and :mod:`dpk_mm.modules`.
 
 from importlib.util import find_spec as _find_spec
 
+from . import _moved
 from .version import __version__
+
+_moved.install()
 
 if _find_spec('mmengine') is not None:
     from . import compat

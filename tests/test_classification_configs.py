@@ -17,11 +17,11 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 import dpk_mm  # noqa: F401
-from dpk_mm.engine.student import student_config
+from dpk_mm.checkpoint.student_config import student_config
 from dpk_mm.functional import tokens_to_map
-from dpk_mm.models.algorithms.teacher_checkpoint import load_teacher
 from dpk_mm.models.backbones import PUBLISHED_ARCHS
 from dpk_mm.models.pairs import PAIRS
+from dpk_mm.models.teacher.checkpoint import load_teacher
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 CIFAR = [pair for pair in PAIRS if pair.startswith('cifar100/')]

@@ -10,8 +10,8 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import dpk_mm  # noqa: F401
+from dpk_mm.checkpoint.student_config import student_config
 from dpk_mm.datasets import METAINFO
-from dpk_mm.engine.student import student_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 DETECTORS = ('faster_rcnn', 'retinanet')

@@ -9,7 +9,7 @@ from mmengine.registry import init_default_scope
 from mmrazor.registry import MODELS
 
 import dpk_mm  # noqa: F401
-from dpk_mm.engine.launch import load_config
+from dpk_mm.cli.options import load_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'experiments'
 FAMILIES = {

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import nn
 
 import dpk_mm  # noqa: F401
-from dpk_mm.engine.student import student_config
+from dpk_mm.checkpoint.student_config import student_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 IMAGENET = 'dpk/authors/resnet34_resnet18.py'

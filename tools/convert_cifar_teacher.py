@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 import dpk_mm  # noqa: F401  (importing it lets torch load what mmengine writes)
-from dpk_mm.compat.checkpoint import CheckpointError, load_checkpoint_file
+from dpk_mm.compat.checkpoint import load_checkpoint_file
+from dpk_mm.errors import CheckpointError
 from dpk_mm.models.backbones import PUBLISHED_ARCHS, convert_cifar_checkpoint
 
 

@@ -2,8 +2,8 @@
 
 import argparse
 
-from dpk_mm.engine.errors import readable_errors
-from dpk_mm.engine.student import export_student
+from dpk_mm.checkpoint.student import export_student
+from dpk_mm.cli.errors import readable_errors
 
 
 def parse_args() -> argparse.Namespace:

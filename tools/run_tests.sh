@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need, then runs lint, format and type checks and the tests.
+# Installs what the tests need, then runs lint, format, type and layer checks and the tests.
 #
 #   bash tools/run_tests.sh [PYTEST ARGUMENTS]      for instance: bash tools/run_tests.sh -k fgd
 #
@@ -22,5 +22,7 @@ echo 'ruff format'
 python -m ruff format --check .
 echo 'mypy'
 python -m mypy
+echo 'import-linter'
+lint-imports --no-logo
 echo 'pytest'
 python -m pytest -q tests "$@"

@@ -2,19 +2,13 @@
 
 import argparse
 
-from dpk_mm.engine.errors import readable_errors
-from dpk_mm.engine.explain import explained_errors
-from dpk_mm.engine.launch import (
-    add_common_arguments,
-    apply_common_arguments,
-    build_runner,
-    evaluate_student,
-    finish,
-    init_cpu_distributed,
-    load_config,
-    prepare_test_config,
-)
-from dpk_mm.engine.student import load_student, read_student, unwrap
+from dpk_mm.checkpoint.student import load_student, read_student
+from dpk_mm.checkpoint.student_config import unwrap
+from dpk_mm.cli.errors import readable_errors
+from dpk_mm.cli.explain import explained_errors
+from dpk_mm.cli.options import add_common_arguments, apply_common_arguments, load_config
+from dpk_mm.engine.runner.build import build_runner, evaluate_student, finish, init_cpu_distributed
+from dpk_mm.engine.runner.prepare import prepare_test_config
 
 
 def parse_args() -> argparse.Namespace:

@@ -2,19 +2,13 @@
 
 import argparse
 
-from dpk_mm.compat import CheckpointError
-from dpk_mm.engine.errors import UsageError, readable_errors
-from dpk_mm.engine.explain import explained_errors
-from dpk_mm.engine.launch import (
-    add_common_arguments,
-    apply_common_arguments,
-    build_runner,
-    finish,
-    init_cpu_distributed,
-    load_config,
-    prepare_config,
-)
-from dpk_mm.engine.resume import prepare_resume
+from dpk_mm.checkpoint.resume import prepare_resume
+from dpk_mm.cli.errors import readable_errors
+from dpk_mm.cli.explain import explained_errors
+from dpk_mm.cli.options import add_common_arguments, apply_common_arguments, load_config
+from dpk_mm.engine.runner.build import build_runner, finish, init_cpu_distributed
+from dpk_mm.engine.runner.prepare import prepare_config
+from dpk_mm.errors import CheckpointError, UsageError
 from dpk_mm.fileio import DiskFullError
 
 

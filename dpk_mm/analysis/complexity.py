@@ -31,9 +31,10 @@ from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ..engine.errors import UsageError
-from ..engine.launch import load_config
-from ..engine.student import is_distillation
+from dpk_mm.checkpoint.student_config import is_distillation
+from dpk_mm.cli.options import load_config
+from dpk_mm.errors import UsageError
+
 from ..models.losses import DPKLoss
 from ..modules import FixedMaskRatio
 from .input_size import input_size

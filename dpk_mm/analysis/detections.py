@@ -18,9 +18,11 @@ from matplotlib.patches import Rectangle
 from mmengine.config import Config
 from pycocotools.coco import COCO
 
+from dpk_mm.checkpoint.student import load_student, student_state_dict
+from dpk_mm.checkpoint.student_config import student_config
+from dpk_mm.errors import UsageError
+
 from ..compat.checkpoint import load_checkpoint_file
-from ..engine.errors import UsageError
-from ..engine.student import load_student, student_config, student_state_dict
 from .training_curves import COLOURS
 
 

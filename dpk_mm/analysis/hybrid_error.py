@@ -19,9 +19,11 @@ from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 from torch import Tensor
 
+from dpk_mm.cli.options import load_config
+from dpk_mm.engine.runner.prepare import prepare_config
+from dpk_mm.errors import UsageError
+
 from ..compat.checkpoint import load_checkpoint_file
-from ..engine.errors import UsageError
-from ..engine.launch import load_config, prepare_config
 from ..models.losses import DPKLoss
 from ..modules import MaskRatioPolicy
 

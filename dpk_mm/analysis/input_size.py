@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..engine.errors import UsageError
+from dpk_mm.errors import UsageError
 
 # Data sets whose images come as arrays of one size, so that their pipelines need not say it.
 _SIZE_OF_DATASET = {'CIFAR10': 32, 'CIFAR100': 32, 'MNIST': 28, 'FashionMNIST': 28}

@@ -27,9 +27,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-from ..engine.errors import UsageError
-from ..engine.launch import load_config
-from ..engine.student import load_student, read_student, student_config
+from dpk_mm.checkpoint.student import load_student, read_student
+from dpk_mm.checkpoint.student_config import student_config
+from dpk_mm.cli.options import load_config
+from dpk_mm.errors import UsageError
+
 from .input_size import input_size, reads_files
 
 INPUTS = ('features', 'logits')

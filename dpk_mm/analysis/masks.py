@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..engine.errors import UsageError
+from dpk_mm.errors import UsageError
+
 from ..functional.masking import tokens_to_cells
 from ..modules.mask_strategy import MaskContext, ScoresMask, build_mask
 from ..modules.tokens import grid_of
@@ -131,9 +132,10 @@ def stage_features(
     from mmengine.registry import init_default_scope
     from mmrazor.registry import MODELS
 
+    from dpk_mm.checkpoint.student import load_student, student_state_dict
+    from dpk_mm.models.teacher.checkpoint import load_teacher
+
     from ..compat.checkpoint import load_checkpoint_file
-    from ..engine.student import load_student, student_state_dict
-    from ..models.algorithms.teacher_checkpoint import load_teacher
     from ..models.losses import DPKLoss
 
     cfg = Config.fromfile(os.fspath(config))

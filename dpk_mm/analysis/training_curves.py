@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from ..engine.errors import UsageError
+from dpk_mm.errors import UsageError
 
 #: Okabe and Ito's colours, told apart with every common colour-vision deficiency.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')

@@ -7,6 +7,9 @@ one.
 
 from __future__ import annotations
 
+from dpk_mm.compat.checkpoint import load_checkpoint_file
+from dpk_mm.errors import CheckpointError, DamagedCheckpointError, UnsafeCheckpointError
+
 from . import (
     atomic_checkpoints,
     checkpoint,
@@ -16,12 +19,6 @@ from . import (
     mmrazor_quantization,
 )
 from ._patch import Patch
-from .checkpoint import (
-    CheckpointError,
-    DamagedCheckpointError,
-    UnsafeCheckpointError,
-    load_checkpoint_file,
-)
 
 __all__ = [
     'PATCHES',

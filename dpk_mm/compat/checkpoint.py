@@ -27,19 +27,8 @@ from urllib.error import HTTPError, URLError
 import numpy as np
 import torch
 
+from ..errors import CheckpointError, DamagedCheckpointError, UnsafeCheckpointError
 from ._patch import Patch, is_installed
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be loaded; the message says which and what to do."""
-
-
-class UnsafeCheckpointError(CheckpointError):
-    """A checkpoint holds something that could run code, and was not loaded."""
-
-
-class DamagedCheckpointError(CheckpointError):
-    """A file is no checkpoint, or a truncated or corrupt one."""
 
 
 def load_checkpoint_file(

@@ -1,7 +1,5 @@
 """What runs around the model: hooks, and what the tools call."""
 
-from . import joint_optim_wrapper  # noqa: F401  registers itself
-from .cpu_amp import CPUAmpOptimWrapper
 from .hooks import (
     CKAMaskRatioHook,
     CosineMaskRatioHook,
@@ -12,6 +10,7 @@ from .hooks import (
     StudentCheckpointHook,
     TeacherCheckHook,
 )
+from .optimizers import CPUAmpOptimWrapper
 
 __all__ = [
     'CKAMaskRatioHook',

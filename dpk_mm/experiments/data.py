@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..engine.errors import UsageError
+from dpk_mm.errors import UsageError
+
 from ..fileio import write_json_atomically
 
 IDX_FILES = tuple(

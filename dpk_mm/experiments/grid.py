@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ..engine.errors import UsageError
+from dpk_mm.errors import UsageError
 
 #: Parts of the data that an entry may be evaluated on, by the config's dataloaders.
 PARTS = ('val', 'test')

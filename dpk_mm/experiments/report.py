@@ -12,9 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from dpk_mm.errors import UsageError
+
 from ..analysis.tables import format_duration
 from ..analysis.training_curves import COLOURS
-from ..engine.errors import UsageError
 from ..fileio import write_text_atomically
 from .statistics import Difference, Spread, paired_difference, spread
 

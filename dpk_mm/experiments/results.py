@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from dpk_mm.errors import UsageError
+
 from ..analysis.training_curves import (
     MASK_RATIO_PREFIX,
     SIMILARITY_PREFIX,
     Scalars,
     load_scalars,
 )
-from ..engine.errors import UsageError
 from ..fileio import write_text_atomically
 
 RESULTS_FILE = 'results.jsonl'

@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from dpk_mm.errors import UsageError
+
 from ..analysis.tables import format_duration
-from ..engine.errors import UsageError
 from ..quickstart.driver import describe
 from ..quickstart.process import last_lines, parse_progress, run_logged
 from ..quickstart.report import last_checkpoint

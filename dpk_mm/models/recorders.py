@@ -10,7 +10,7 @@ from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.registry import TASK_UTILS
 from torch import nn
 
-from ..engine.errors import UsageError
+from dpk_mm.errors import UsageError
 
 __all__ = ['MultiModuleOutputsRecorder']
 

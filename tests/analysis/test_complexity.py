@@ -8,7 +8,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from dpk_mm.analysis.complexity import count, measure_complexity
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 from dpk_mm.modules import DPKTransform
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

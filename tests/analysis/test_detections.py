@@ -16,7 +16,7 @@ from dpk_mm.analysis.detections import (
 )
 from dpk_mm.analysis.training_curves import COLOURS
 from dpk_mm.datasets import SHAPES_CLASSES, generate_shapes, render_scene
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 
 DETECTOR = {
     'type': 'RetinaNet',

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dpk_mm.analysis.hybrid_error import _Measure, measure_hybrid_error
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 from dpk_mm.functional import random_mask
 from dpk_mm.models import DPKLoss
 

@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from dpk_mm.analysis.input_size import input_size, reads_files
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 

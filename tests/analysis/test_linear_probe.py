@@ -17,7 +17,7 @@ from dpk_mm.analysis.linear_probe import (
     load_frozen_student,
     train_linear,
 )
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 
 CONFIG = """
 default_scope = 'mmpretrain'

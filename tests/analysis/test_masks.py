@@ -17,7 +17,7 @@ from dpk_mm.analysis.masks import (
     show_masks,
     stage_features,
 )
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 from dpk_mm.functional import activation_scores, foreground_scores, gap_scores, grid_mask
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'mini' / 'faster_rcnn_dpk.py'

@@ -13,7 +13,7 @@ from dpk_mm.analysis.training_curves import (
     smooth,
     split_loss,
 )
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 
 
 def write_run(work_dir, stamp, records, tail=''):

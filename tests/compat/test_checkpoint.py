@@ -23,13 +23,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from dpk_mm import compat
-from dpk_mm.compat import (
-    CheckpointError,
-    DamagedCheckpointError,
-    UnsafeCheckpointError,
-    load_checkpoint_file,
-)
 from dpk_mm.compat import checkpoint as patch
+from dpk_mm.compat import load_checkpoint_file
+from dpk_mm.errors import CheckpointError, DamagedCheckpointError, UnsafeCheckpointError
 
 compat.apply()
 

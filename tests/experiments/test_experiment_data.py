@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 from dpk_mm.experiments.data import IDX_FILES, LOADERS, prepare, split_annotations
 
 FASHION = {'kind': 'fashion_mnist'}

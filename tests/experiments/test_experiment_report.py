@@ -1,6 +1,6 @@
 import pytest
 
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 from dpk_mm.experiments.report import (
     curves_table,
     group_results,

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 from dpk_mm.experiments.grid import format_options, load_grid
 
 GRIDS = Path(__file__).parents[2] / 'tools' / 'experiments' / 'grids'
@@ -111,7 +111,7 @@ def test_our_grids_fit_their_configs(path):
     """Every option of every entry changes something that the config builds its model or data of."""
     from mmengine.config import Config
 
-    from dpk_mm.engine.launch import load_config
+    from dpk_mm.cli.options import load_config
 
     root = GRIDS.parents[2]
     grid = load_grid(path)
@@ -151,7 +151,7 @@ def test_our_grids_fit_their_configs(path):
 
 def _check_teacher(cfg, teacher, root):
     """The distillation's teacher is the model that the teacher's own entry trains."""
-    from dpk_mm.engine.launch import load_config
+    from dpk_mm.cli.options import load_config
 
     own = load_config(str(root / teacher.config), dict(teacher.options)).model.to_dict()
     there = cfg.model.teacher.to_dict()

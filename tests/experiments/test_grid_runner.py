@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 from dpk_mm.experiments.grid import Entry, Grid
 from dpk_mm.experiments.results import read_results
 from dpk_mm.experiments.runner import GridRunner

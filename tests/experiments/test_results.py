@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from dpk_mm.analysis.training_curves import Scalars
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 from dpk_mm.experiments.results import (
     epoch_means,
     git_commit,

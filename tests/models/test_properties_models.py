@@ -13,8 +13,8 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from mmrazor.registry import MODELS
 
-from dpk_mm.models.algorithms.teacher_input import TeacherInput
 from dpk_mm.models.losses import FGDLoss
+from dpk_mm.models.teacher.normalisation import TeacherInput
 
 SEEDS = st.integers(0, 2**31 - 1)
 

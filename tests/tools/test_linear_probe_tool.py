@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dpk_mm.engine.launch import load_config
-from dpk_mm.engine.student import student_config
+from dpk_mm.checkpoint.student_config import student_config
+from dpk_mm.cli.options import load_config
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/dpk/cifar100/resnet56_resnet20.py'

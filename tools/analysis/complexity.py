@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dpk_mm.analysis.complexity import ComplexityReport, measure_complexity
-from dpk_mm.engine.errors import readable_errors
+from dpk_mm.cli.errors import readable_errors
 from dpk_mm.fileio import write_json_atomically
 
 

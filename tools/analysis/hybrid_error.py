@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dpk_mm.analysis.hybrid_error import PARTS, RATIOS, HybridError, measure_hybrid_error
-from dpk_mm.engine.errors import readable_errors
+from dpk_mm.cli.errors import readable_errors
 from dpk_mm.fileio import write_json_atomically
 
 

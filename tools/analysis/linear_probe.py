@@ -10,7 +10,7 @@ from dataclasses import asdict
 import torch
 
 from dpk_mm.analysis.linear_probe import INPUTS, linear_probe
-from dpk_mm.engine.errors import readable_errors
+from dpk_mm.cli.errors import readable_errors
 from dpk_mm.fileio import write_json_atomically
 
 

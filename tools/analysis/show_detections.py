@@ -5,7 +5,7 @@ import argparse
 import torch
 
 from dpk_mm.analysis.detections import show_detections
-from dpk_mm.engine.errors import readable_errors
+from dpk_mm.cli.errors import readable_errors
 
 
 def parse_args() -> argparse.Namespace:

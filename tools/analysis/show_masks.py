@@ -3,7 +3,7 @@
 import argparse
 
 from dpk_mm.analysis.masks import show_masks
-from dpk_mm.engine.errors import readable_errors
+from dpk_mm.cli.errors import readable_errors
 
 
 def parse_args() -> argparse.Namespace:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dpk_mm.engine.errors import readable_errors
+from dpk_mm.cli.errors import readable_errors
 from dpk_mm.experiments.report import BASELINES, write_report
 from dpk_mm.experiments.results import read_results
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import DictAction
 from rich.console import Console
 
-from dpk_mm.engine.errors import readable_errors
+from dpk_mm.cli.errors import readable_errors
 from dpk_mm.experiments.data import prepare
 from dpk_mm.experiments.grid import load_grid
 from dpk_mm.experiments.results import usable_cores

@@ -9,9 +9,10 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from dpk_mm.checkpoint.student_config import unwrap
+from dpk_mm.errors import UsageError
+
 from ...compat.checkpoint import load_checkpoint_file
-from ..errors import UsageError
-from ..student import unwrap
 
 _HEADS = re.compile(r'(.+\.)?(head|bbox_head|mask_head)(\.\d+)?')
 

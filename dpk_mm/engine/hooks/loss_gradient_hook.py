@@ -11,8 +11,8 @@ from mmengine.hooks import Hook
 from mmrazor.registry import HOOKS
 from torch import Tensor
 
-from ..errors import UsageError
-from ..student import unwrap
+from dpk_mm.checkpoint.student_config import unwrap
+from dpk_mm.errors import UsageError
 
 #: The losses of the student itself, as mmrazor prefixes them; they count as one.
 STUDENT = 'student'

@@ -10,6 +10,9 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
+from dpk_mm.errors import UsageError
+
+from ...models.losses import DPKLoss
 from ...modules import (
     CKAMaskRatio,
     CosineMaskRatio,
@@ -18,7 +21,6 @@ from ...modules import (
     LinearMaskRatio,
     MaskRatioPolicy,
 )
-from ..errors import UsageError
 
 _KEY = 'mask_ratio'
 
@@ -60,8 +62,6 @@ class MaskRatioHook(Hook):
 
     def before_run(self, runner) -> None:
         """Binds the policy; before any checkpoint is loaded, so that resuming finds it."""
-        from ...models.losses import DPKLoss
-
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         losses = [module for module in model.modules() if isinstance(module, DPKLoss)]
         if not losses:

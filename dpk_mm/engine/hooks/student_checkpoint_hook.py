@@ -14,16 +14,9 @@ from mmengine.runner import Runner
 from mmrazor.registry import HOOKS
 from torch import Tensor, nn
 
-from ..errors import UsageError
-from ..student import (
-    STUDENT_CONFIG,
-    is_distillation,
-    read_student,
-    save_student,
-    student_config,
-    student_state_dict,
-    unwrap,
-)
+from dpk_mm.checkpoint.student import STUDENT_CONFIG, read_student, save_student, student_state_dict
+from dpk_mm.checkpoint.student_config import is_distillation, student_config, unwrap
+from dpk_mm.errors import UsageError
 
 BEST_FILE = 'student_best.pth'
 LAST_FILE = 'student_last.pth'

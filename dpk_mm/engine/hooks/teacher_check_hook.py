@@ -18,8 +18,8 @@ from mmrazor.registry import HOOKS
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from ..errors import UsageError
-from ..student import unwrap
+from dpk_mm.checkpoint.student_config import unwrap
+from dpk_mm.errors import UsageError
 
 
 @HOOKS.register_module()

@@ -13,11 +13,12 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from dpk_mm.models.teacher.checkpoint import inherit_weights, load_student, load_teacher
+from dpk_mm.models.teacher.input_size import check_input_size, expected_size, network_of
+from dpk_mm.models.teacher.normalisation import TeacherInput
+
 from ..distillers.class_counts import check_class_counts
 from .finite import NonFiniteGuard
-from .teacher_checkpoint import inherit_weights, load_student, load_teacher
-from .teacher_fit import check_input_size, expected_size, network_of
-from .teacher_input import TeacherInput
 
 TEACHER_FORWARDS = ('auto', 'features', 'logits')
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from ...engine.errors import UsageError
+from dpk_mm.errors import UsageError
+
 from ...functional.host_copy import HostCopy
 
 MODES = ('stop', 'skip')

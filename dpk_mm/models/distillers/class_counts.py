@@ -9,7 +9,7 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.losses import WSLD, DISTLoss, DKDLoss, KDSoftCELoss, KLDivergence
 from torch import Tensor, nn
 
-from ...engine.errors import UsageError
+from dpk_mm.errors import UsageError
 
 #: Losses of two classifiers' logits, compared class by class.
 LOGITS_LOSSES = (DISTLoss, DKDLoss, KDSoftCELoss, KLDivergence, WSLD)

@@ -6,8 +6,8 @@ from mmengine.config import Config
 from torch import nn
 
 import dpk_mm  # noqa: F401
-from dpk_mm.engine.errors import UsageError
 from dpk_mm.engine.hooks.class_check_hook import ClassCheckHook, class_names
+from dpk_mm.errors import UsageError
 
 CLASSES = ('cat', 'dog', 'owl')
 

@@ -8,8 +8,8 @@ from mmengine.model import BaseModel
 from mmrazor.registry import HOOKS
 from torch import nn
 
-from dpk_mm.engine.errors import UsageError
 from dpk_mm.engine.hooks.loss_gradient_hook import loss_gradients, monitor_name
+from dpk_mm.errors import UsageError
 
 
 class Toy(BaseModel):

@@ -7,7 +7,7 @@ from mmengine.logging import MessageHub
 from mmrazor.registry import HOOKS
 from torch import nn
 
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 from dpk_mm.functional import minibatch_cka
 from dpk_mm.models import DPKLoss
 

@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 import dpk_mm  # noqa: F401
+from dpk_mm.checkpoint.student import read_student
 from dpk_mm.engine.hooks import StudentCheckpointHook
-from dpk_mm.engine.student import read_student
 
 
 class Student(BaseModel):

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 import dpk_mm  # noqa: F401
 from dpk_mm.datasets import generate_shapes
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
 SIZE, CLASSES, WRONG_FROM = 100, 5, 80

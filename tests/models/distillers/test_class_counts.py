@@ -7,7 +7,7 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 import dpk_mm  # noqa: F401
-from dpk_mm.engine.errors import UsageError
+from dpk_mm.errors import UsageError
 from dpk_mm.models.distillers.class_counts import check_class_counts, check_logits
 
 PREDS = {'KLDivergence': ('preds_S', 'preds_T'), 'DISTLoss': ('logits_S', 'logits_T')}

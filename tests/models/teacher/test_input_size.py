@@ -8,8 +8,8 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 import dpk_mm  # noqa: F401
-from dpk_mm.engine.errors import UsageError
-from dpk_mm.models.algorithms.teacher_fit import expected_size
+from dpk_mm.errors import UsageError
+from dpk_mm.models.teacher.input_size import expected_size
 
 
 @pytest.fixture(autouse=True)

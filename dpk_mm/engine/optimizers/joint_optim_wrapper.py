@@ -15,8 +15,8 @@ from mmengine.optim import (
 from mmrazor.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import Tensor, nn
 
-from .errors import UsageError
-from .student import unwrap
+from dpk_mm.checkpoint.student_config import unwrap
+from dpk_mm.errors import UsageError
 
 # Settings of the one backward pass; they cannot differ between the parts.
 SHARED = ('type', 'accumulative_counts', 'loss_scale', 'dtype')

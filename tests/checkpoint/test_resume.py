@@ -7,9 +7,8 @@ import torch
 from mmengine.config import Config
 
 import dpk_mm  # noqa: F401
-from dpk_mm.compat import CheckpointError, DamagedCheckpointError
-from dpk_mm.engine.errors import UsageError
-from dpk_mm.engine.resume import prepare_resume, read_training_state
+from dpk_mm.checkpoint.resume import prepare_resume, read_training_state
+from dpk_mm.errors import CheckpointError, DamagedCheckpointError, UsageError
 
 
 def write(path, seed=0, **without):

@@ -1,4 +1,4 @@
-"""Errors that a user can mend, told in one sentence instead of a traceback."""
+"""One sentence on stderr in place of a traceback, where the user can mend the error."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dpk_mm.compat.checkpoint import CheckpointError
+from ..errors import CheckpointError, UsageError
 
 TRACEBACK = 'DPK_TRACEBACK'
-
-
-class UsageError(ValueError):
-    """A config, an option or a file is not what it has to be; the message says what mends it."""
 
 
 @contextmanager
@@ -21,11 +17,11 @@ def readable_errors(program: str, *kinds: type[Exception]) -> Iterator[None]:
     """Ends the program with one sentence on stderr and exit status 1 for errors of the input.
 
     Everything else keeps its traceback, since it is a defect and not a mistake of the user. With
-    `DPK_TRACEBACK` set in the environment (`--traceback` of the tools) all errors keep it.
+    ``DPK_TRACEBACK`` set in the environment (``--traceback`` of the tools) all errors keep it.
 
     Args:
-        program: The name that stands before the sentence, such as `'train.py'`.
-        *kinds: The errors to tell so; `UsageError`, `CheckpointError` and `OSError` if none is given.
+        program: The name that stands before the sentence, such as ``'train.py'``.
+        *kinds: The errors to tell so; ``UsageError``, ``CheckpointError`` and ``OSError`` if none is given.
     """
     caught = kinds or (UsageError, CheckpointError, OSError)
     try:

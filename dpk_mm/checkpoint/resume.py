@@ -11,10 +11,10 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..compat.atomic_checkpoints import numbered_checkpoints
-from ..compat.checkpoint import CheckpointError, DamagedCheckpointError, load_checkpoint_file
-from ..fileio import remove_leftovers
-from .errors import UsageError
+from dpk_mm.compat.atomic_checkpoints import numbered_checkpoints
+from dpk_mm.compat.checkpoint import load_checkpoint_file
+from dpk_mm.errors import CheckpointError, DamagedCheckpointError, UsageError
+from dpk_mm.fileio import remove_leftovers
 
 LAST_FILE = 'last_checkpoint'  # where mmengine's CheckpointHook keeps the name of the newest
 _NEEDED = ('meta', 'state_dict', 'optimizer', 'message_hub')

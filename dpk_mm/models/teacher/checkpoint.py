@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from ...compat.checkpoint import load_checkpoint_file
-from ...engine.errors import UsageError
-from ..backbones.published import revise_published_keys
+from dpk_mm.compat.checkpoint import load_checkpoint_file
+from dpk_mm.errors import UsageError
+from dpk_mm.models.backbones.published import revise_published_keys
 
 
 def _weights(checkpoint: dict) -> dict[str, Tensor]:

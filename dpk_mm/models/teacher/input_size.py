@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ...engine.errors import UsageError
+from dpk_mm.errors import UsageError
 
 
 def expected_size(backbone: nn.Module) -> tuple[int, int] | None:

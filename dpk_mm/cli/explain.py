@@ -22,8 +22,8 @@ from mmengine.config import Config
 from mmengine.registry import Registry, root
 from torch import nn
 
-from ..compat.checkpoint import CheckpointError, load_checkpoint_file
-from .errors import UsageError
+from dpk_mm.compat.checkpoint import load_checkpoint_file
+from dpk_mm.errors import CheckpointError, UsageError
 
 _ARGUMENT = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
 _MISSING = re.compile(r'(\w+)(?:\.__init__)?\(\) missing \d+ required [\w-]+ arguments?: (.+)')
@@ -319,7 +319,7 @@ def _arguments(owner: str, nodes: list[dict]) -> list[str]:
             found = _find(registry, name)
             if inspect.isclass(found) and found.__name__ == owner:
                 return _signature(found)
-    from .. import modules
+    from dpk_mm import modules
 
     found = getattr(modules, owner, None)
     return _signature(found) if inspect.isclass(found) else []

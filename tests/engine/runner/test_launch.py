@@ -15,20 +15,14 @@ from mmengine.registry import METRICS, MODELS
 from torch import nn
 
 import dpk_mm  # noqa: F401
-from dpk_mm.engine import launch
-from dpk_mm.engine.errors import UsageError
-from dpk_mm.engine.launch import (
-    add_common_arguments,
-    apply_common_arguments,
-    build_runner,
-    evaluate_student,
-    finish,
-    init_cpu_distributed,
-    load_config,
-    prepare_config,
-    prepare_test_config,
-)
-from dpk_mm.engine.student import load_student, unwrap
+from dpk_mm.checkpoint.student import load_student
+from dpk_mm.checkpoint.student_config import unwrap
+from dpk_mm.cli.options import add_common_arguments, apply_common_arguments, load_config
+from dpk_mm.engine.runner import build as launch
+from dpk_mm.engine.runner import prepare
+from dpk_mm.engine.runner.build import build_runner, evaluate_student, finish, init_cpu_distributed
+from dpk_mm.engine.runner.prepare import prepare_config, prepare_test_config
+from dpk_mm.errors import UsageError
 
 
 @pytest.fixture
@@ -48,12 +42,14 @@ def config_file(tmp_path):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
+    for module in (launch, prepare):
+        monkeypatch.setattr(module, 'get_device', lambda: 'cuda')
 
 
 @pytest.fixture
 def cpu(monkeypatch):
-    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    for module in (launch, prepare):
+        monkeypatch.setattr(module, 'get_device', lambda: 'cpu')
 
 
 # load_config

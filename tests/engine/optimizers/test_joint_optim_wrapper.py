@@ -16,10 +16,10 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import dpk_mm  # noqa: F401
-from dpk_mm.engine.errors import UsageError
-from dpk_mm.engine.joint_optim_wrapper import JointOptimWrapper
+from dpk_mm.engine.optimizers.joint_optim_wrapper import JointOptimWrapper
+from dpk_mm.errors import UsageError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.01)
 ADAMW = dict(type='AdamW', lr=0.01, betas=(0.9, 0.95), weight_decay=0.1)
 

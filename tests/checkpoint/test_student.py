@@ -7,16 +7,15 @@ from mmengine.config import Config
 from torch import nn
 
 import dpk_mm  # noqa: F401
-from dpk_mm.engine.errors import UsageError
-from dpk_mm.engine.student import (
+from dpk_mm.checkpoint.student import (
     export_student,
-    is_distillation,
     load_student,
     read_student,
     save_student,
-    student_config,
     student_state_dict,
 )
+from dpk_mm.checkpoint.student_config import is_distillation, student_config
+from dpk_mm.errors import UsageError
 
 
 class Net(nn.Module):

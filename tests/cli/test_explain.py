@@ -11,8 +11,8 @@ from mmengine.registry import HOOKS, MODELS
 from torch import nn
 
 import dpk_mm  # noqa: F401
-from dpk_mm.engine.errors import UsageError
-from dpk_mm.engine.explain import explain, explained_errors
+from dpk_mm.cli.explain import explain, explained_errors
+from dpk_mm.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 

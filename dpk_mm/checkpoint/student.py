@@ -1,30 +1,24 @@
-"""The student alone: its config, its weights, and a checkpoint that holds nothing else.
+"""The student's weights, and a checkpoint that holds nothing else.
 
-A distilled model is built from `cfg.model.architecture` (the student), a teacher and a distiller,
-and its checkpoints hold `architecture.*` and `distiller.*`. What a user deploys is the student,
-under the plain names (`backbone.*`, `neck.*`, ...) that mmdet and mmpretrain give it.
+The checkpoints of a distilled model hold `architecture.*` (the student) and `distiller.*`. What a user deploys is the
+student, under the plain names (`backbone.*`, `neck.*`, ...) that mmdet and mmpretrain give it.
 """
 
 from __future__ import annotations
 
-import copy
 import io
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict
-from mmengine.hub import get_config
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
-from dpk_mm.compat.checkpoint import load_checkpoint_file
-from dpk_mm.fileio import write_bytes_atomically
-
-from .errors import UsageError
+from ..compat.checkpoint import load_checkpoint_file
+from ..errors import UsageError, first_few
+from ..fileio import write_bytes_atomically
 
 STUDENT_PREFIX = 'architecture.'
 # What a distilled model may hold besides its student; mmrazor's own algorithms save the teacher.
@@ -33,113 +27,6 @@ TRAINING_PREFIXES = ('distiller.', 'teacher.', 'data_preprocessor.')
 # The key of a full checkpoint's `meta` with the text of the student's config. It is written in
 # training and only copied later: making it from `meta['cfg']` would mean to execute that text.
 STUDENT_CONFIG = 'student_cfg'
-
-
-# The config.
-
-
-def is_distillation(cfg: Config) -> bool:
-    """Whether `cfg.model` is an algorithm around a student, and not a plain model."""
-    return 'architecture' in (cfg.get('model') or {})
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside a wrapper for distributed runs."""
-    return model.module if is_model_wrapper(model) else model
-
-
-def student_config(cfg: Config) -> Config:
-    """The config of the student alone, for testing, exporting and stock mmdet or mmpretrain.
-
-    `model` becomes the student with the data preprocessor that the training used; hooks and loops
-    that need the algorithm go; `custom_imports` loses `dpk_mm` where nothing of it is left in the
-    config.
-
-    Args:
-        cfg: A config whose `model` is a distillation algorithm or a plain model.
-
-    Returns:
-        A new config; for a plain model an unchanged copy.
-
-    Raises:
-        UsageError: If there is no `model`, or its student is not given as a dict.
-    """
-    cfg = copy.deepcopy(cfg)
-    model = cfg.get('model')
-    if not isinstance(model, dict):
-        raise UsageError(
-            f'{cfg.filename or "the config"} has no model: a config with `model = dict(...)` was '
-            'expected'
-        )
-    if not is_distillation(cfg):
-        return cfg
-
-    student = model.architecture
-    if not isinstance(student, dict):
-        raise UsageError(
-            f'model.architecture is a {type(student).__name__}, but the config of the student, a '
-            'dict, was expected'
-        )
-    if 'cfg_path' in student and 'type' not in student:
-        student = _model_of_package(student)
-    student.setdefault('_scope_', model.get('_scope_', cfg.get('default_scope', 'mmengine')))
-    # In training the algorithm's own preprocessor goes before the student's, and the Runner gives
-    # it the one that stands at the top of the config.
-    preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor')
-    if preprocessor is not None:
-        student.data_preprocessor = preprocessor
-    cfg.model = student
-
-    if cfg.get('custom_hooks'):
-        cfg.custom_hooks = [hook for hook in cfg.custom_hooks if not _needs_algorithm(hook)]
-    for name in ('val_cfg', 'test_cfg'):
-        loop = cfg.get(name) or {}
-        if 'Distill' in str(loop.get('type', '')):  # mmrazor's loops evaluate the teacher as well
-            cfg[name] = {key: loop[key] for key in ('fp16',) if key in loop}
-    _drop_own_import(cfg)
-    return cfg
-
-
-def _model_of_package(architecture: ConfigDict) -> ConfigDict:
-    """The model that mmengine's `get_model` builds from `dict(cfg_path='mmdet::...')`."""
-    package = architecture.cfg_path.split('::')[0]
-    cfg = get_config(architecture.cfg_path)
-    model = cfg.model
-    if 'data_preprocessor' in cfg:
-        model.data_preprocessor = cfg.data_preprocessor
-    for key, value in architecture.items():
-        if key not in ('cfg_path', 'pretrained', '_scope_'):
-            model.setdefault(key, value)  # not an update: `get_model` takes them as defaults
-    model._scope_ = package
-    return model
-
-
-def _needs_algorithm(hook: Any) -> bool:
-    """Whether a hook is one of dpk_mm or mmrazor, all of which look into the algorithm."""
-    from mmrazor.registry import HOOKS
-
-    kind = hook.get('type') if isinstance(hook, dict) else type(hook)
-    if isinstance(kind, str):
-        kind = HOOKS.get(kind)
-    return getattr(kind, '__module__', '').split('.')[0] in ('dpk_mm', 'mmrazor')
-
-
-def _drop_own_import(cfg: Config) -> None:
-    """Takes `dpk_mm` out of `custom_imports`: the config then loads where it is not installed."""
-    imports = (cfg.get('custom_imports') or {}).get('imports', [])
-    imports = [imports] if isinstance(imports, str) else imports
-    rest = {key: value for key, value in cfg.items() if key != 'custom_imports'}
-    # all of dpk_mm is registered with mmrazor, so what is left of it can only be named by that
-    if 'dpk_mm' not in imports or 'mmrazor' in repr(rest):
-        return
-    others = [name for name in imports if name != 'dpk_mm']
-    if others:
-        cfg.custom_imports.imports = others
-    else:
-        cfg.pop('custom_imports')
-
-
-# The weights.
 
 
 def student_state_dict(checkpoint: Mapping[str, Any]) -> OrderedDict[str, Tensor]:
@@ -175,7 +62,7 @@ def student_state_dict(checkpoint: Mapping[str, Any]) -> OrderedDict[str, Tensor
             name.startswith(TRAINING_PREFIXES) for name in state
         ):
             raise UsageError(
-                f'the checkpoint holds no student: it has {_some(state)}, but {STUDENT_PREFIX}* '
+                f'the checkpoint holds no student: it has {first_few(state, quote=True)}, but {STUDENT_PREFIX}* '
                 'beside distiller.*, or the plain names of the student alone, were expected; give '
                 'a file that the training wrote'
             )
@@ -184,7 +71,7 @@ def student_state_dict(checkpoint: Mapping[str, Any]) -> OrderedDict[str, Tensor
     foreign = [n for n in state if not n.startswith((STUDENT_PREFIX, *TRAINING_PREFIXES))]
     if foreign:
         raise UsageError(
-            f'the checkpoint mixes {STUDENT_PREFIX}* with {_some(foreign)}, so which of them is '
+            f'the checkpoint mixes {STUDENT_PREFIX}* with {first_few(foreign, quote=True)}, so which of them is '
             'the student is not clear: give a file that the training wrote, or one with the names '
             'of the student alone'
         )
@@ -254,10 +141,10 @@ def load_student(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         lines = [line.strip().rstrip('.') for line in str(error).splitlines()[1:]] or [str(error)]
         raise UsageError(
             f'{source} does not fit the student of the config, {type(model).__name__}: '
-            f'{_some(lines, quote=False)}; give the config that the checkpoint was trained with'
+            f'{first_few(lines)}; give the config that the checkpoint was trained with'
         ) from None
     trouble = [
-        f'{kind} {_some(names)}'
+        f'{kind} {first_few(names, quote=True)}'
         for kind, names in (
             ('it lacks', [n for n in missing if not n.endswith('num_batches_tracked')]),
             ('it has besides', [n for n in unexpected if not n.endswith('num_batches_tracked')]),
@@ -330,10 +217,3 @@ def _with_metadata(state: OrderedDict[str, Tensor], metadata: Any) -> OrderedDic
     if metadata is not None:
         state._metadata = metadata  # type: ignore[attr-defined]  # where torch itself keeps it
     return state
-
-
-def _some(names: Iterable[str], quote: bool = True) -> str:
-    """The first three names, and how many more there are."""
-    names = list(names)
-    shown = ', '.join(f"'{name}'" if quote else name for name in names[:3])
-    return shown if len(names) <= 3 else f'{shown} and {len(names) - 3} more'

@@ -1,8 +1,8 @@
 import pytest
 
 import dpk_mm  # noqa: F401
-from dpk_mm.compat.checkpoint import CheckpointError
-from dpk_mm.engine.errors import UsageError, readable_errors
+from dpk_mm.cli.errors import readable_errors
+from dpk_mm.errors import CheckpointError, UsageError
 
 
 @pytest.mark.parametrize(

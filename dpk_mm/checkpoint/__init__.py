@@ -1,0 +1,1 @@
+"""Checkpoints: the student's own, and what a run goes on from."""

@@ -1,0 +1,117 @@
+"""The config of the student alone.
+
+A distilled model is built from `cfg.model.architecture` (the student), a teacher and a distiller. What a user tests
+and deploys is the student as a plain mmdet or mmpretrain model.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
+from mmengine.model import is_model_wrapper
+from mmrazor.registry import HOOKS
+from torch import nn
+
+from ..errors import UsageError
+
+
+def is_distillation(cfg: Config) -> bool:
+    """Whether `cfg.model` is an algorithm around a student, and not a plain model."""
+    return 'architecture' in (cfg.get('model') or {})
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside a wrapper for distributed runs."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def student_config(cfg: Config) -> Config:
+    """The config of the student alone, for testing, exporting and stock mmdet or mmpretrain.
+
+    `model` becomes the student with the data preprocessor that the training used; hooks and loops
+    that need the algorithm go; `custom_imports` loses `dpk_mm` where nothing of it is left in the
+    config.
+
+    Args:
+        cfg: A config whose `model` is a distillation algorithm or a plain model.
+
+    Returns:
+        A new config; for a plain model an unchanged copy.
+
+    Raises:
+        UsageError: If there is no `model`, or its student is not given as a dict.
+    """
+    cfg = copy.deepcopy(cfg)
+    model = cfg.get('model')
+    if not isinstance(model, dict):
+        raise UsageError(
+            f'{cfg.filename or "the config"} has no model: a config with `model = dict(...)` was '
+            'expected'
+        )
+    if not is_distillation(cfg):
+        return cfg
+
+    student = model.architecture
+    if not isinstance(student, dict):
+        raise UsageError(
+            f'model.architecture is a {type(student).__name__}, but the config of the student, a '
+            'dict, was expected'
+        )
+    if 'cfg_path' in student and 'type' not in student:
+        student = _model_of_package(student)
+    student.setdefault('_scope_', model.get('_scope_', cfg.get('default_scope', 'mmengine')))
+    # In training the algorithm's own preprocessor goes before the student's, and the Runner gives
+    # it the one that stands at the top of the config.
+    preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor')
+    if preprocessor is not None:
+        student.data_preprocessor = preprocessor
+    cfg.model = student
+
+    if cfg.get('custom_hooks'):
+        cfg.custom_hooks = [hook for hook in cfg.custom_hooks if not _needs_algorithm(hook)]
+    for name in ('val_cfg', 'test_cfg'):
+        loop = cfg.get(name) or {}
+        if 'Distill' in str(loop.get('type', '')):  # mmrazor's loops evaluate the teacher as well
+            cfg[name] = {key: loop[key] for key in ('fp16',) if key in loop}
+    _drop_own_import(cfg)
+    return cfg
+
+
+def _model_of_package(architecture: ConfigDict) -> ConfigDict:
+    """The model that mmengine's `get_model` builds from `dict(cfg_path='mmdet::...')`."""
+    package = architecture.cfg_path.split('::')[0]
+    cfg = get_config(architecture.cfg_path)
+    model = cfg.model
+    if 'data_preprocessor' in cfg:
+        model.data_preprocessor = cfg.data_preprocessor
+    for key, value in architecture.items():
+        if key not in ('cfg_path', 'pretrained', '_scope_'):
+            model.setdefault(key, value)  # not an update: `get_model` takes them as defaults
+    model._scope_ = package
+    return model
+
+
+def _needs_algorithm(hook: Any) -> bool:
+    """Whether a hook is one of dpk_mm or mmrazor, all of which look into the algorithm."""
+    kind = hook.get('type') if isinstance(hook, dict) else type(hook)
+    if isinstance(kind, str):
+        kind = HOOKS.get(kind)
+    return getattr(kind, '__module__', '').split('.')[0] in ('dpk_mm', 'mmrazor')
+
+
+def _drop_own_import(cfg: Config) -> None:
+    """Takes `dpk_mm` out of `custom_imports`: the config then loads where it is not installed."""
+    imports = (cfg.get('custom_imports') or {}).get('imports', [])
+    imports = [imports] if isinstance(imports, str) else imports
+    rest = {key: value for key, value in cfg.items() if key != 'custom_imports'}
+    # all of dpk_mm is registered with mmrazor, so what is left of it can only be named by that
+    if 'dpk_mm' not in imports or 'mmrazor' in repr(rest):
+        return
+    others = [name for name in imports if name != 'dpk_mm']
+    if others:
+        cfg.custom_imports.imports = others
+    else:
+        cfg.pop('custom_imports')

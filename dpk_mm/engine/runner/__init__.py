@@ -1,0 +1,1 @@
+"""From a config to a Runner: what stands between a command line and mmengine."""

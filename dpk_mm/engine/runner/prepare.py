@@ -1,0 +1,201 @@
+"""The options of `tools/train.py` and `tools/test.py`, applied to a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
+
+from ...checkpoint.student_config import student_config
+from ...errors import UsageError
+
+PICKLE_SUFFIXES = ('.pkl', '.pickle')
+
+
+def prepare_config(
+    cfg: Config,
+    *,
+    launcher: str = 'none',
+    resume: str | None = None,
+    amp: bool | str = False,
+    auto_scale_lr: bool = False,
+    teacher_ckpt: str | None = None,
+) -> Config:
+    """Applies the options of `tools/train.py` to a config, in place.
+
+    Args:
+        cfg: What :func:`load_config` returned.
+        launcher: `'none'`, `'pytorch'`, `'slurm'` or `'mpi'`.
+        resume: `'auto'` for the newest checkpoint in the work folder, or a checkpoint file.
+        amp: Whether to train in mixed precision: True is float16 with a dynamic loss scale unless
+            the config names another `dtype`; `'fp16'` is that by name; `'bf16'` is bfloat16 without
+            a loss scale, also without a GPU.
+        auto_scale_lr: Whether to scale the learning rate with the batch size.
+        teacher_ckpt: The teacher's checkpoint, a file or a URL.
+
+    Returns:
+        `cfg`.
+
+    Raises:
+        UsageError: If an option does not fit the config or the machine.
+    """
+    cfg.launcher = launcher
+    if teacher_ckpt is not None:
+        if 'teacher' not in (cfg.get('model') or {}):
+            raise UsageError(
+                f'--teacher-ckpt was given, but {cfg.filename} has no model.teacher: leave the '
+                'option out, or give a distillation config, see configs/dpk/'
+            )
+        if '://' not in teacher_ckpt and not Path(teacher_ckpt).is_file():
+            raise UsageError(f'--teacher-ckpt: there is no file {teacher_ckpt}')
+        cfg.model.teacher_ckpt = teacher_ckpt
+    if amp:
+        _enable_amp(cfg, amp)
+    if auto_scale_lr:
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise UsageError(
+                f'--auto-scale-lr was given, but {cfg.filename} does not say for which batch size '
+                'its learning rate is meant: add auto_scale_lr = dict(base_batch_size=16), with '
+                'your number'
+            )
+        cfg.auto_scale_lr.enable = True
+    if resume is not None:
+        if resume != 'auto' and '://' not in resume and not Path(resume).is_file():
+            raise UsageError(
+                f'--resume: there is no checkpoint {resume}; --resume without a file takes the '
+                f'newest one in {cfg.work_dir}'
+            )
+        cfg.resume = True
+        cfg.load_from = None if resume == 'auto' else resume
+    _fill_dataloaders(cfg)
+    return cfg
+
+
+def prepare_test_config(
+    cfg: Config,
+    *,
+    launcher: str = 'none',
+    out: str | None = None,
+    show: bool = False,
+    show_dir: str | None = None,
+    wait_time: float = 2,
+) -> Config:
+    """Reduces a config to its student and applies the options of `tools/test.py`.
+
+    Args:
+        cfg: What :func:`load_config` returned.
+        launcher: `'none'`, `'pytorch'`, `'slurm'` or `'mpi'`.
+        out: File of `--out`; only its name is checked here.
+        show: Whether to show the predictions in windows.
+        show_dir: Folder for pictures of the predictions, or None.
+        wait_time: Seconds for which each window stays.
+
+    Returns:
+        A new config that needs neither teacher nor distiller.
+
+    Raises:
+        UsageError: If the config cannot be tested, or an option does not fit it.
+    """
+    if out is not None and not out.endswith((*PICKLE_SUFFIXES, '.json')):
+        raise UsageError(
+            f'--out {out}: a name ending in .pkl (predictions) or .json (metrics) was expected'
+        )
+    if cfg.get('test_dataloader') is None:
+        raise UsageError(f'{cfg.filename} has no test_dataloader, so there is nothing to test on')
+    cfg = student_config(cfg)
+    cfg.launcher = launcher
+    # the tool loads the weights, all of them; the Runner would take what fits and go on
+    cfg.load_from = None
+    cfg.resume = False
+    if show or show_dir:
+        _enable_visualization(cfg, show, show_dir, wait_time)
+    _fill_dataloaders(cfg)
+    return cfg
+
+
+def _enable_amp(cfg: Config, amp: bool | str) -> None:
+    if amp not in (True, 'fp16', 'bf16'):
+        raise UsageError(f'--amp {amp}: fp16 or bf16 was expected')
+    wrappers = _optim_wrappers(cfg)
+    shared = cfg.optim_wrapper  # what stands beside several wrappers is the default of each
+    for key, wrapper in wrappers.items():
+        kind = wrapper.get('type', shared.get('type', 'OptimWrapper'))
+        if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+            raise UsageError(
+                f'--amp replaces {key}.type OptimWrapper, but {cfg.filename} has {kind}: leave the '
+                'option out, or set up mixed precision in the config'
+            )
+    on_cpu = get_device() == 'cpu'
+    if on_cpu and amp != 'bf16':
+        raise UsageError(
+            '--amp needs a GPU, and there is none here: leave the option out, or take --amp bf16'
+        )
+    settings: dict[str, Any] = dict(loss_scale=shared.get('loss_scale', 'dynamic'))
+    if amp == 'bf16':
+        # its range is that of float32, so nothing underflows
+        settings = dict(dtype='bfloat16', loss_scale=dict(enabled=False))
+    elif amp == 'fp16':
+        settings['dtype'] = 'float16'
+    for wrapper in wrappers.values():
+        wrapper['type'] = 'AmpOptimWrapper'
+        if amp != 'bf16' and 'loss_scale' in wrapper:
+            wrapper.update({k: v for k, v in settings.items() if k != 'loss_scale'})
+        else:
+            wrapper.update(settings)
+    if on_cpu:
+        for wrapper in (*wrappers.values(), shared):
+            wrapper.pop('dtype', None)
+            wrapper.pop('loss_scale', None)
+        for wrapper in wrappers.values():
+            wrapper['type'] = 'mmrazor.CPUAmpOptimWrapper'
+
+
+def _optim_wrappers(cfg: Config) -> dict[str, ConfigDict]:
+    """The optimizer wrappers of a config by their keys: one, or those of a constructor of several."""
+    whole = cfg.get('optim_wrapper')
+    if not isinstance(whole, dict):
+        raise UsageError(f'--amp was given, but {cfg.filename} has no optim_wrapper')
+    parts = {
+        f'optim_wrapper.{key}': value
+        for key, value in whole.items()
+        if isinstance(value, dict) and 'optimizer' in value
+    }
+    return parts if parts and 'optimizer' not in whole else {'optim_wrapper': whole}
+
+
+def _enable_visualization(cfg: Config, show: bool, show_dir: str | None, wait_time: float) -> None:
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if hook is None:
+        raise UsageError(
+            f'--show and --show-dir need a hook that draws, but {cfg.filename} has none: add '
+            "default_hooks = dict(visualization=dict(type='DetVisualizationHook')) for a detector, "
+            "or type='VisualizationHook' for a classifier"
+        )
+    hook.show = show
+    if str(hook.type).endswith('DetVisualizationHook'):
+        hook.draw = True
+        hook.wait_time = wait_time
+        if show_dir:
+            hook.test_out_dir = show_dir
+    else:
+        hook.enable = True
+        hook.interval = 1
+        hook.out_dir = show_dir
+        if show:
+            hook.wait_time = wait_time
+
+
+def _fill_dataloaders(cfg: Config) -> None:
+    """Sets what mmpretrain's configs leave to its tools; mmdet's configs say it themselves."""
+    if cfg.get('default_scope') != 'mmpretrain':
+        return
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if loader is None:
+            continue
+        loader.setdefault('collate_fn', dict(type='default_collate'))
+        loader.setdefault('pin_memory', torch.cuda.is_available())
+        loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)

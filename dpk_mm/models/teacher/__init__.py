@@ -1,0 +1,1 @@
+"""The teacher: its checkpoint, its input size and its normalisation."""
