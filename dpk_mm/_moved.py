@@ -19,6 +19,9 @@ MOVED = {
     'dpk_mm.models.algorithms.teacher_checkpoint': 'dpk_mm.models.teacher.checkpoint',
     'dpk_mm.models.algorithms.teacher_fit': 'dpk_mm.models.teacher.input_size',
     'dpk_mm.models.algorithms.teacher_input': 'dpk_mm.models.teacher.normalisation',
+    'dpk_mm.models.losses.fgd_weights': 'dpk_mm.models.loss_parts.fgd_weights',
+    'dpk_mm.models.losses.ground_truth': 'dpk_mm.models.loss_parts.ground_truth',
+    'dpk_mm.models.losses.stage': 'dpk_mm.models.loss_parts.stage',
 }
 
 

@@ -84,11 +84,11 @@ class _Measure(MaskRatioPolicy):
 
     def wanted(self, features: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
         for name, (student, teacher) in features.items():
-            stage, sums = self.loss.stages[name], self.sums[name]
+            transform, sums = self.loss.transforms[name], self.sums[name]
             sums.add_teacher(teacher)
-            for ratio in self.at if stage.transform.uses_mask else (0.0,):
+            for ratio in self.at if transform.uses_mask else (0.0,):
                 # Random tokens, also where the training chooses them by a rule: which ones is not asked here.
-                sums.add(ratio, stage.transform(student, teacher, ratio), teacher)
+                sums.add(ratio, transform(student, teacher, ratio), teacher)
             if student.shape == teacher.shape:
                 sums.add('student', student, teacher)
         return dict.fromkeys(features, 0.5)

@@ -72,6 +72,9 @@ def student_config(cfg: Config) -> Config:
 
     if cfg.get('custom_hooks'):
         cfg.custom_hooks = [hook for hook in cfg.custom_hooks if not _needs_algorithm(hook)]
+    for name, hook in list((cfg.get('default_hooks') or {}).items()):
+        if hook is not None and _needs_algorithm(hook):
+            cfg.default_hooks.pop(name)
     for name in ('val_cfg', 'test_cfg'):
         loop = cfg.get(name) or {}
         if 'Distill' in str(loop.get('type', '')):  # mmrazor's loops evaluate the teacher as well

@@ -3,7 +3,7 @@
 from .algorithms import DPKDistill
 from .backbones import *  # noqa: F403
 from .distillers import DPKDistiller
-from .losses import DPKLoss, FGDLoss
+from .losses import DPKLoss, FGDLoss, KDLoss
 from .recorders import *  # noqa: F403
 
-__all__ = ['DPKDistill', 'DPKDistiller', 'DPKLoss', 'FGDLoss']
+__all__ = ['DPKDistill', 'DPKDistiller', 'DPKLoss', 'FGDLoss', 'KDLoss']

@@ -7,6 +7,7 @@ import inspect
 from typing import Any, ClassVar
 
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
@@ -53,7 +54,8 @@ class MaskRatioHook(Hook):
                 close = difflib.get_close_matches(name, known, n=1)
                 raise UsageError(
                     f'{type(self).__name__} has no argument {name}'
-                    f'{f", did you mean {close[0]}" if close else ""}; it has {", ".join(known)}.'
+                    f'{f", did you mean {close[0]}" if close else ""}; it has {", ".join(known)}. Where it comes '
+                    'from a base config, begin the dict of the hook with _delete_=True.'
                 )
         try:
             self.policy = self.policy_class(**policy)
@@ -63,12 +65,30 @@ class MaskRatioHook(Hook):
     def before_run(self, runner) -> None:
         """Binds the policy; before any checkpoint is loaded, so that resuming finds it."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        others = [
+            hook
+            for hook in getattr(runner, 'hooks', ())
+            if isinstance(hook, MaskRatioHook) and hook is not self
+        ]
+        if others:
+            raise UsageError(
+                f'{type(self).__name__} and {type(others[0]).__name__} would both set the mask ratio; keep one, as '
+                "default_hooks = dict(mask_ratio=dict(_delete_=True, type='mmrazor....', ...)), and take the other one "
+                'out of custom_hooks.'
+            )
         losses = [module for module in model.modules() if isinstance(module, DPKLoss)]
         if not losses:
             raise UsageError(
-                f'{type(self).__name__}: the model has no DPKLoss whose mask ratio could be set; remove the hook from '
-                'custom_hooks, or add a DPKLoss to distiller.distill_losses.'
+                f'{type(self).__name__}: the model has no DPKLoss whose mask ratio could be set; take the hook out '
+                'of the config, or add a DPKLoss to distiller.distill_losses.'
             )
+        losses = [loss for loss in losses if loss.masks_tokens]
+        if not losses:
+            print_log(
+                f'{type(self).__name__}: no stage of the DPKLoss masks tokens, so there is no mask ratio to set.',
+                'current',
+            )
+            return
         stages = [stage for loss in losses for stage in loss.transforms]
         twice = sorted({stage for stage in stages if stages.count(stage) > 1})
         if twice and self.policy.remembers:

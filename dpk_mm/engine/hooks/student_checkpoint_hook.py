@@ -46,7 +46,8 @@ class StudentCheckpointHook(Hook):
 
     Raises:
         ValueError: If the rule cannot be inferred from the name of the metric.
-        TypeError: Before training, if the model has no student in it (`architecture`).
+        UsageError: (a ValueError) Before training, if the model has no student in it (``architecture``), or the hook
+            stands in the config twice.
     """
 
     # After a validation, before EMAHook (NORMAL; 49 in mmdet's configs) takes its weights back.
@@ -70,10 +71,15 @@ class StudentCheckpointHook(Hook):
         """Checks the model, and looks at the best student of a run that is resumed."""
         model = unwrap(runner.model)
         if not isinstance(getattr(model, 'architecture', None), nn.Module):
-            raise TypeError(
+            raise UsageError(
                 f'StudentCheckpointHook writes the student of a distillation, model.architecture, '
-                f'but the model is a plain {type(model).__name__}: take the hook out of '
-                'custom_hooks, or train a DPKDistill'
+                f'but the model is a plain {type(model).__name__}: take the hook out of the config, or train a '
+                'DPKDistill.'
+            )
+        if any(isinstance(h, StudentCheckpointHook) and h is not self for h in runner.hooks):
+            raise UsageError(
+                'StudentCheckpointHook stands twice in the config, and both would write the same files; keep '
+                'default_hooks.student_checkpoint, which the configs of dpk_mm have, and take it out of custom_hooks.'
             )
         self._training = True
         if is_distillation(runner.cfg):

@@ -29,7 +29,7 @@ def check_class_counts(
         UsageError: If the classes differ in number.
     """
     for name, mapping in getattr(distiller, 'loss_forward_mappings', {}).items():
-        if not isinstance(distiller.distill_losses[name], LOGITS_LOSSES):
+        if not _compares_classes(distiller.distill_losses[name]):
             continue
         found: dict[str, str] = {}
         counts = set()
@@ -62,7 +62,7 @@ def check_logits(
     Raises:
         UsageError: If the classes differ in number.
     """
-    if not isinstance(loss, LOGITS_LOSSES):
+    if not _compares_classes(loss):
         return
     sides = [
         [x.shape[1] for x in side if isinstance(x, Tensor) and x.ndim > 1]
@@ -71,6 +71,10 @@ def check_logits(
     for own, given in zip(*sides, strict=False):
         if own != given:
             raise UsageError(_different(name, f'student has {own}', f'teacher has {given}'))
+
+
+def _compares_classes(loss: nn.Module) -> bool:
+    return isinstance(loss, LOGITS_LOSSES) or getattr(loss, 'compares_classes', False)
 
 
 def _different(name: str, student: str, teacher: str) -> str:

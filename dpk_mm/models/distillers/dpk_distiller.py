@@ -1,45 +1,85 @@
-"""mmrazor's configurable distiller, with named parts of losses and without leftovers."""
+"""mmrazor's configurable distiller, told by the names of records what each loss gets."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmrazor.models.distillers import ConfigurableDistiller
+from mmrazor.models.task_modules.recorder import RecorderManager
 from mmrazor.registry import MODELS
 from torch import Tensor
 
+from ..loss_parts.distill_loss import WHOLE, DistillLoss
 from .class_counts import check_logits
+from .records import DATA_SAMPLES, SIDES, arguments_of, expand_records, fill_mapping
 
 
 @MODELS.register_module()
 class DPKDistiller(ConfigurableDistiller):
-    """``ConfigurableDistiller`` for losses that take whole tuples of features.
+    """``ConfigurableDistiller`` for losses that take whole tuples of features, and for short configs.
 
-    What differs from mmrazor's: a loss that offers ``parts()`` is logged part by part (``loss_dpk.foreground``), and
-    the recorders let go of their features as soon as the losses are computed, so that no graph outlives its
-    iteration; :meth:`pop_seen` gives a last look. Recorders, connectors, deliveries and ``loss_forward_mappings`` are
-    mmrazor's.
+    What differs from mmrazor's:
+
+    - ``records`` says what is looked at, once for both sides, and a loss gets it by the names of its arguments:
+      ``records=dict(feats='neck', logits='head.fc')`` fills ``student_feats``, ``teacher_feats``,
+      ``student_logits`` and ``teacher_logits``; ``data_samples`` is the ground truth. mmrazor's
+      ``student_recorders``, ``teacher_recorders`` and ``loss_forward_mappings`` go on working, alone or beside it, and
+      what they say stands.
+    - A :class:`~dpk_mm.models.loss_parts.DistillLoss` is logged part by part (``loss_dpk.foreground``).
+    - The recorders let go of their features as soon as the losses are computed, so that no graph outlives its
+      iteration; :meth:`pop_seen` gives a last look.
+
+    Args:
+        records: See :func:`~dpk_mm.models.distillers.records.expand_records`.
+        distill_losses: Name -> config of a loss. A value of None drops a loss that a base config has.
+        **kwargs: Of ``ConfigurableDistiller``.
 
     Raises:
-        ValueError: If a loss has no entry in ``loss_forward_mappings``: mmrazor would never compute it.
+        UsageError: (a ValueError) If a record is malformed, or a loss has an argument that nothing fills.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        idle = sorted(set(self.distill_losses) - set(self.loss_forward_mappings))
-        if idle:
-            raise ValueError(
-                f'DPKDistiller: distill_losses.{idle[0]} has no entry in loss_forward_mappings '
-                f'({", ".join(self.loss_forward_mappings) or "empty"}) and would never be computed; '
-                'map its arguments to recorders.'
+    def __init__(
+        self,
+        records: Mapping[str, Any] | None = None,
+        distill_losses: Mapping[str, Any] | None = None,
+        loss_forward_mappings: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        expanded = expand_records(records)
+        for side in SIDES:
+            kwargs[f'{side}_recorders'] = expanded[side] | dict(
+                kwargs.get(f'{side}_recorders') or {}
             )
+        losses = {name: cfg for name, cfg in (distill_losses or {}).items() if cfg is not None}
+        super().__init__(distill_losses=losses, **kwargs)
+        self._fill_mappings(dict(loss_forward_mappings or {}), kwargs)
         self._seen: dict[str, Tensor] = {}
+
+    def _fill_mappings(self, given: dict[str, Any], recorders: Mapping[str, Any]) -> None:
+        """Sets ``loss_forward_mappings``, and records the ground truth where a loss takes it."""
+        by_side = {side: dict(recorders[f'{side}_recorders']) for side in SIDES}
+        takes_samples = any(
+            DATA_SAMPLES in arguments_of(loss) for loss in self.distill_losses.values()
+        )
+        if takes_samples and DATA_SAMPLES not in by_side['student']:
+            by_side['student'][DATA_SAMPLES] = dict(type='ModuleInputs', source='')
+            self.student_recorders = RecorderManager(by_side['student'])
+        mappings = given | {
+            name: fill_mapping(name, loss, given.get(name) or {}, by_side)
+            for name, loss in self.distill_losses.items()
+        }
+        self._check_loss_forward_mappings(
+            self.distill_losses, mappings, self.student_recorders, self.teacher_recorders
+        )
+        # in the order of the losses, which is that of the log
+        self.loss_forward_mappings = {name: mappings[name] for name in self.distill_losses}
 
     def compute_distill_losses(self) -> dict[str, Tensor]:
         """All distillation losses of the recorded features.
 
         Returns:
-            dict[str, Tensor]: Scalars, ``<loss>`` or ``<loss>.<part>``.
+            Scalars, ``<loss>`` or ``<loss>.<part>``.
 
         Raises:
             UsageError: If logits with different numbers of classes are compared.
@@ -53,8 +93,9 @@ class DPKDistiller(ConfigurableDistiller):
                 for own in (True, False)
             ]
             check_logits(name, loss, *sides)
-            if hasattr(loss, 'parts'):
-                losses.update({f'{name}.{k}': v for k, v in loss.parts(**arguments).items()})
+            if isinstance(loss, DistillLoss):
+                for part, value in loss.parts(**arguments).items():
+                    losses[name if part == WHOLE else f'{name}.{part}'] = value
             else:
                 losses[name] = loss(**arguments)
         self._seen = self._recorded()
@@ -65,7 +106,7 @@ class DPKDistiller(ConfigurableDistiller):
         """The features of the last losses, detached, the teacher's first; they are given once.
 
         Returns:
-            dict[str, Tensor]: By a name for the user, such as 'teacher feature neck[2] (P4)'.
+            By a name for the user, such as 'teacher feature neck[2] (P4)'.
         """
         seen, self._seen = self._seen, {}
         return seen
@@ -92,14 +133,15 @@ class DPKDistiller(ConfigurableDistiller):
         return dict(found)
 
     def _stages(self) -> dict[tuple[str, str, int], str]:
-        """(side, recorder, index) -> the name that a loss such as DPKLoss has for this feature."""
+        """(side, recorder, index) -> the name that a loss such as ``DPKLoss`` has for this feature."""
         stages = {}
         for name, mapping in self.loss_forward_mappings.items():
-            for key, record in mapping.items():
-                side = 'student' if record['from_student'] else 'teacher'
-                for stage, part in getattr(self.distill_losses[name], 'stages', {}).items():
-                    if key == f'{side}_feats':
-                        stages[side, record['recorder'], part.index[side]] = stage
+            loss = self.distill_losses[name]
+            names = loss.feature_names() if isinstance(loss, DistillLoss) else {}
+            for (side, index), stage in names.items():
+                record = mapping.get(f'{side}_feats')
+                if record is not None:
+                    stages[side, record['recorder'], index] = stage
         return stages
 
     def clear_records(self) -> None:

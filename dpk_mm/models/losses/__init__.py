@@ -1,7 +1,8 @@
-"""Losses on features."""
+"""Distillation losses, one method a file."""
 
+from ..loss_parts.fgd_weights import resolve_weights
 from .dpk_loss import DPKLoss
 from .fgd_loss import FGDLoss
-from .fgd_weights import resolve_weights
+from .kd_loss import KDLoss
 
-__all__ = ['DPKLoss', 'FGDLoss', 'resolve_weights']
+__all__ = ['DPKLoss', 'FGDLoss', 'KDLoss', 'resolve_weights']

@@ -10,61 +10,67 @@ from mmengine.logging import print_log
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ...modules import CKAMaskRatio, MaskRatioPolicy
+from ...errors import UsageError
+from ...modules import MaskRatioPolicy
 from ...modules.mask_strategy import MaskContext
-from .ground_truth import boxes_of
-from .stage import Stage
+from ..loss_parts.distill_loss import DistillLoss
+from ..loss_parts.ground_truth import boxes_of
+from ..loss_parts.stage import Stage
 
 
 @MODELS.register_module()
-class DPKLoss(nn.Module):
+class DPKLoss(DistillLoss):
     """``L_feat = D_feat(T_s(F_s, F_t), F_t)`` (Eq. 4), summed over the distilled stages.
 
     For each stage a transformation module of its own builds the hybrid feature; ``mask_ratio``, a policy that a
-    hook binds before training, gives the share of the teacher. D_feat is the mean squared error on the full
-    map (classification), or a ``criterion`` such as :class:`FGDLoss` (Eq. 9): it sees the tuple of student
+    hook of the config binds before training, gives the share of the teacher. D_feat is the mean squared error on the
+    full map (classification), or a ``criterion`` such as :class:`FGDLoss` (Eq. 9): it sees the tuple of student
     features with the hybrids in their places, the other levels as they are.
 
     A stage is a dict of the arguments of its transformation module and of these:
 
-    - ``index``, the place of the stage in the recorded tuples (or ``student_index`` and ``teacher_index``).
+    - ``index``, the place of the stage in the recorded tuples, or ``student_index`` and ``teacher_index``.
     - ``type``: 'DPKTransform' (the default), or another of :data:`dpk_mm.modules.TRANSFORMS` (Table 8).
     - ``mask``: 'random' (the default), 'block', 'grid' (Table 6), or a dict with ``type`` and arguments, such as
       ``dict(type='scores', score='gap')``, an active prior (:mod:`dpk_mm.modules.mask_strategy`).
     - ``supervise``: 'full' (the default) or 'student', the cells of the tokens that the student kept (Table 9). For
       the criterion the teacher's own values then stand in the masked cells, so that their residual is zero; FGD's
       attention and context terms, which look at a whole map, see that mixture.
-    - ``weight`` of the stage (1.0), with MSE.
+    - ``weight`` of the stage (1.0); with a criterion it is the factor of that level in it, for DPK's levels apart
+      from the others.
     - For tokens of a transformer, ``[N, L, C]``: ``student_extra_tokens`` and ``teacher_extra_tokens`` (0), how many
       class and distillation tokens stand first and are put aside, and ``student_grid`` and ``teacher_grid``, (rows,
       columns) of patches that are no square.
 
     Args:
-        transforms (dict[str, dict]): Stage name -> its dict. A value of None drops a stage that a base config has.
-        criterion (dict | nn.Module, optional): D_feat on the tuple of features; MSE if None.
-        loss_weight (float): Factor of the loss, beta in Eq. 3.
+        transforms: Stage name -> its dict. A value of None drops a stage that a base config has.
+        criterion: D_feat on the tuple of features: a loss with ``parts(student_feats, teacher_feats, data_samples)``
+            or its config; the mean squared error if None.
+        loss_weight: Factor of the loss, beta in Eq. 3.
 
     Raises:
-        ValueError: If there is no stage, a stage lacks its index, or one of its arguments is unknown or does not fit.
+        ValueError: If there is no stage, a stage lacks its index, one of its arguments is unknown or does not fit, or
+            the criterion does not compare the levels of the stages.
+        UsageError: (a ValueError) At the first forward pass, if no mask-ratio hook governs a loss that masks tokens.
+
+    Source: DPK, Eq. 4 (MSE), Eq. 8 and 9 (FGD). The authors' code computes the whole FGD loss on the hybrid.
     """
 
     def __init__(
         self,
-        transforms: Mapping[str, Mapping[str, Any]],
+        transforms: Mapping[str, Mapping[str, Any] | None],
         criterion: Mapping[str, Any] | nn.Module | None = None,
         loss_weight: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(loss_weight)
         self.transforms = nn.ModuleDict()
         self.stages = {
-            name: Stage(name, cfg, self.transforms)
-            for name, cfg in transforms.items()
-            if cfg is not None
+            name: Stage(name, cfg) for name, cfg in transforms.items() if cfg is not None
         }
         if not self.stages:
             raise ValueError('DPKLoss: transforms names no stage; give at least one, such as P5.')
-        if criterion is not None:
-            self._check_criterion_stages()
+        for name, stage in self.stages.items():
+            self.transforms[name] = stage.build_transform()
         if isinstance(criterion, Mapping):
             criterion = dict(criterion)
             # A hybrid has the teacher's width already: no alignment layer may be left without gradient.
@@ -72,39 +78,56 @@ class DPKLoss(nn.Module):
             criterion.setdefault('aligned_levels', levels)
             criterion = MODELS.build(criterion)
         self.criterion = criterion
-        self.loss_weight = loss_weight
-        self.mask_ratio: MaskRatioPolicy = CKAMaskRatio()
+        if criterion is not None:
+            self._fit_criterion()
+        self.mask_ratio: MaskRatioPolicy | None = None
         self._resized: set[str] = set()
 
-    def _check_criterion_stages(self) -> None:
-        """A criterion compares level i with level i, weighs levels itself, and sees one hybrid per level."""
+    def _fit_criterion(self) -> None:
+        """A criterion sees one hybrid per level, in a pair of levels that it compares, and weighs it.
+
+        A criterion without ``levels`` compares level i with level i, and without ``scale_level`` all alike.
+        """
+        compared = {level.student: level.teacher for level in getattr(self.criterion, 'levels', ())}
         seen: dict[int, str] = {}
         for name, stage in self.stages.items():
-            index, teacher_index = stage.index['student'], stage.index['teacher']
+            student, teacher = stage.index['student'], stage.index['teacher']
+            other = compared.get(student) if compared else student
             problem = None
-            if index < 0:
-                problem = f'index is {index}, but must be counted from 0'
-            elif index != teacher_index:
-                problem = f'student_index {index} and teacher_index {teacher_index} must be equal'
-            elif stage.weight != 1.0:
-                problem = f'weight is {stage.weight}, but levels are weighted by the criterion; leave it out'
-            elif index in seen:
-                problem = f'index {index} is taken by {seen[index]} already'
+            if student < 0 or teacher < 0:
+                problem = f'index is {min(student, teacher)}, but must be counted from 0'
+            elif student in seen:
+                problem = f'index {student} is taken by {seen[student]} already'
+            elif other is None:
+                problem = f'the criterion compares the levels {[*compared]}, and {student} is not among them'
+            elif other != teacher:
+                problem = (
+                    f"teacher_index is {teacher}, but the criterion compares the student's level {student} with "
+                    f"{other} of the teacher; name the pair in the criterion's levels, too"
+                )
+            elif stage.weight != 1.0 and not hasattr(self.criterion, 'scale_level'):
+                problem = (
+                    f'weight is {stage.weight}, but {type(self.criterion).__name__} does not weigh levels apart; '
+                    'leave it out'
+                )
             if problem:
                 raise ValueError(f'DPKLoss: transforms.{name}: with a criterion, {problem}.')
-            seen[index] = name
+            seen[student] = name
+            if stage.weight != 1.0:
+                self.criterion.scale_level(student, stage.weight)
 
-    def forward(
-        self,
-        student_feats: Sequence[Tensor],
-        teacher_feats: Sequence[Tensor],
-        data_samples: Sequence[Any] | None = None,
-        class_weight: Tensor | None = None,
-        class_bias: Tensor | None = None,
-    ) -> Tensor:
-        """The weighted sum of all parts, a scalar. See :meth:`parts`."""
-        parts = self.parts(student_feats, teacher_feats, data_samples, class_weight, class_bias)
-        return torch.stack(list(parts.values())).sum()
+    @property
+    def masks_tokens(self) -> bool:
+        """Whether any stage masks tokens, so that a mask ratio is needed."""
+        return any(transform.uses_mask for transform in self.transforms.values())
+
+    def feature_names(self) -> dict[tuple[str, int], str]:
+        """The names of the stages, by side and index."""
+        return {
+            (side, index): name
+            for name, stage in self.stages.items()
+            for side, index in stage.index.items()
+        }
 
     def parts(
         self,
@@ -117,16 +140,16 @@ class DPKLoss(nn.Module):
         """The summands of the loss by name.
 
         Args:
-            student_feats (Sequence[Tensor]): ``[N, C, H, W]`` or ``[N, L, C]`` each, as recorded.
-            teacher_feats (Sequence[Tensor]): Likewise; no gradient flows into them.
-            data_samples (Sequence, optional): Handed to the criterion; a mask by ``score='foreground'`` takes its
+            student_feats: ``[N, C, H, W]`` or ``[N, L, C]`` each, as recorded.
+            teacher_feats: Likewise; no gradient flows into them.
+            data_samples: Handed to the criterion; a mask by ``score='foreground'`` takes its
                 boxes from here.
-            class_weight (Tensor, optional): ``[K, C]`` of the teacher's linear classifier, for a mask by
+            class_weight: ``[K, C]`` of the teacher's linear classifier, for a mask by
                 ``score='uncertainty'``.
-            class_bias (Tensor, optional): ``[K]``, its bias.
+            class_bias: ``[K]``, its bias.
 
         Returns:
-            dict[str, Tensor]: Scalars; with MSE one for each stage, else what the criterion gives.
+            Scalars; with MSE one for each stage, else what the criterion gives.
 
         Raises:
             ValueError: If a stage's index is out of range, its channels do not fit, or what its mask needs is missing.
@@ -146,10 +169,10 @@ class DPKLoss(nn.Module):
                 )
             pairs[name] = (student, teacher)
 
-        ratios = self.mask_ratio({n: (s.detach(), t) for n, (s, t) in pairs.items()})
+        ratios = self._ratios(pairs)
         context = self._context(teacher_feats[0], data_samples, class_weight, class_bias)
         hybrids = {
-            name: stage.hybrid(*pairs[name], ratios[name], context)
+            name: stage.hybrid(self.transforms[name], *pairs[name], ratios[name], context)
             for name, stage in self.stages.items()
         }
 
@@ -170,6 +193,17 @@ class DPKLoss(nn.Module):
             mixed[index['student']] = hybrid
         parts = self.criterion.parts(tuple(mixed), tuple(whole), data_samples)
         return {name: self.loss_weight * value for name, value in parts.items()}
+
+    def _ratios(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """The mask ratio of each stage; 0 where nothing is masked."""
+        if self.mask_ratio is None:
+            if not self.masks_tokens:
+                return dict.fromkeys(pairs, 0.0)
+            raise UsageError(
+                'DPKLoss: no mask-ratio hook sets its mask ratio; add default_hooks = '
+                "dict(mask_ratio=dict(type='mmrazor.CKAMaskRatioHook')) to the config, or another mask-ratio hook."
+            )
+        return self.mask_ratio({n: (s.detach(), t) for n, (s, t) in pairs.items()})
 
     def _context(
         self,

@@ -12,19 +12,20 @@ from mmengine.logging import print_log
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from dpk_mm.functional import foreground_background_masks
-from dpk_mm.functional.attention import attention_of
-from dpk_mm.functional.residual_statistics import residual_statistics
-from dpk_mm.modules.context_block import ContextBlock
-
-from .fgd_weights import resolve_weights
-from .ground_truth import boxes_of
+from ...functional import foreground_background_masks
+from ...functional.attention import attention_of
+from ...functional.residual_statistics import residual_statistics
+from ...modules.context_block import ContextBlock
+from ..loss_parts.distill_loss import DistillLoss
+from ..loss_parts.fgd_weights import resolve_weights
+from ..loss_parts.ground_truth import boxes_of
+from ..loss_parts.level import Level, parse_levels
 
 _PARTS = ('foreground', 'background', 'attention', 'context')
 
 
 @MODELS.register_module()
-class FGDLoss(nn.Module):
+class FGDLoss(DistillLoss):
     """FGD: squared feature differences, weighted by boxes and by the teacher's attention.
 
     For every level, with D = T - S and batch size N::
@@ -45,20 +46,21 @@ class FGDLoss(nn.Module):
     leaves float32 (beyond about 1e19), the loss is inf or NaN and never an ordinary number.
 
     Args:
-        levels (Sequence[int]): Indices into the features that are compared. Levels to which no box of the data set is
-            ever assigned, such as P6 and P7 of small images, should be left out: the teacher's features there are
+        levels: Which features are compared: indices into the recorded tuples, or dicts, such as
+            ``dict(student_index=0, teacher_index=1, weight=10.0)`` or ``dict(index=2, student_channels=96)``; see
+            :func:`~dpk_mm.models.loss_parts.level.parse_levels`. Levels to which no box of the data set is ever
+            assigned, such as P6 and P7 of small images, should be left out: the teacher's features there are
             untaught and can be many times larger than the others, and the loss is quadratic in them.
-        student_channels (int): Channels of the student's features.
-        teacher_channels (int): Channels of the teacher's features. Where the two differ, a 1x1
-            convolution aligns the student.
-        weights (str | dict): alpha, beta, gamma and lam, or the name of a published set; see
-            :func:`resolve_weights`.
-        temperature (float): T of both attentions, > 0. The authors' code has 0.5, and 0.8 for FCOS.
-        aligned_levels (Sequence[int]): Levels whose student feature has the teacher's channels
-            already, such as the output of a transformation module; they get no convolution.
-        loss_weight (float): Factor of the whole loss, >= 0.
-        by_level (bool): Whether :meth:`parts` gives one number for each level, the sum of its four terms, instead of
-            one for each term: to see whether one level drowns the others. The loss is the same.
+        student_channels: Channels of the student's features, where a level does not say its own.
+        teacher_channels: Channels of the teacher's features. Where the two differ, a 1x1 convolution aligns the
+            student.
+        weights: alpha, beta, gamma and lam, or the name of a published set; see :func:`resolve_weights`.
+        temperature: T of both attentions, > 0. The authors' code has 0.5, and 0.8 for FCOS.
+        aligned_levels: Student's indices of levels whose feature has the teacher's channels already, such as the
+            output of a transformation module; they get no convolution.
+        loss_weight: Factor of the whole loss, >= 0.
+        by_level: Whether :meth:`parts` gives one number for each level, the sum of its four terms, instead of one for
+            each term: to see whether one level drowns the others. The loss is the same.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -69,7 +71,7 @@ class FGDLoss(nn.Module):
 
     def __init__(
         self,
-        levels: Sequence[int] = (0, 1, 2, 3),
+        levels: Sequence[int | Mapping[str, Any]] = (0, 1, 2, 3),
         student_channels: int = 256,
         teacher_channels: int = 256,
         weights: str | Mapping[str, Any] = 'fgd_two_stage',
@@ -78,49 +80,38 @@ class FGDLoss(nn.Module):
         loss_weight: float = 1.0,
         by_level: bool = False,
     ) -> None:
-        super().__init__()
-        self.levels = tuple(levels)
-        if not self.levels or len(set(self.levels)) < len(self.levels) or min(self.levels) < 0:
-            raise ValueError(
-                f'levels of FGDLoss must be different indices >= 0, but is {levels!r}; use '
-                '(0, 1, 2, 3) for P2 to P5 of a two-stage FPN.'
-            )
+        super().__init__(loss_weight)
+        self.levels = parse_levels(levels, student_channels, teacher_channels, 'FGDLoss')
         if not temperature > 0:
             raise ValueError(f'temperature of FGDLoss must be > 0, but is {temperature}; use 0.5.')
-        if not loss_weight >= 0:
-            raise ValueError(f'loss_weight of FGDLoss must be >= 0, but is {loss_weight}; use 1.0.')
-        self.student_channels = student_channels
-        self.teacher_channels = teacher_channels
         self.weights = resolve_weights(weights)
         self.temperature = temperature
         self.aligned_levels = frozenset(aligned_levels)
-        self.loss_weight = loss_weight
         self.by_level = by_level
         self._resized: set[int] = set()
+        self._scale: dict[int, float] = {level.student: level.weight for level in self.levels}
 
         # A parameter that no term uses would stop DistributedDataParallel, so none is made.
         self.align = nn.ModuleDict()
         self.student_context = nn.ModuleDict()
         self.teacher_context = nn.ModuleDict()
         for level in self.levels:
-            key = str(level)
-            differs = student_channels != teacher_channels and level not in self.aligned_levels
-            if differs and any(self.weights):
-                self.align[key] = nn.Conv2d(student_channels, teacher_channels, 1)
+            # by the student's index, as in checkpoints of earlier releases
+            key = str(level.student)
+            if not self._aligned(level) and any(self.weights):
+                self.align[key] = nn.Conv2d(level.student_channels, level.teacher_channels, 1)
             if self.weights.lam:
-                self.student_context[key] = ContextBlock(teacher_channels)
-                self.teacher_context[key] = ContextBlock(teacher_channels)
+                self.student_context[key] = ContextBlock(level.teacher_channels)
+                self.teacher_context[key] = ContextBlock(level.teacher_channels)
 
-    def forward(
-        self,
-        student_feats: Sequence[Tensor],
-        teacher_feats: Sequence[Tensor],
-        data_samples: Sequence[Any] | None = None,
-    ) -> Tensor:
-        """The sum of :meth:`parts`, a float32 scalar."""
-        return torch.stack(
-            list(self.parts(student_feats, teacher_feats, data_samples).values())
-        ).sum()
+    def scale_level(self, student: int, factor: float) -> None:
+        """Weighs one level anew, such as a loss that puts hybrid features into some of them.
+
+        Args:
+            student: The level's index on the student's side.
+            factor: >= 0; the level's own weight is multiplied by it.
+        """
+        self._scale[student] *= factor
 
     def parts(
         self,
@@ -131,16 +122,15 @@ class FGDLoss(nn.Module):
         """The four terms, weighted and summed over levels, or with ``by_level`` the levels, summed over terms.
 
         Args:
-            student_feats (Sequence[Tensor]): ``[N, C_s, H, W]`` for every level of the neck. A
-                feature whose H or W differs from the teacher's is resized to it (bilinear).
-            teacher_feats (Sequence[Tensor]): ``[N, C_t, H, W]`` for every level of the neck.
-            data_samples (Sequence[DetDataSample] | None): N samples with ``gt_instances.bboxes`` in
-                pixels of the padded batch, and ``batch_input_shape`` in the first one's metainfo.
-                Not needed if alpha and beta are 0.
+            student_feats: ``[N, C_s, H, W]`` each, as recorded. A feature whose H or W differs from the teacher's is
+                resized to it (bilinear).
+            teacher_feats: ``[N, C_t, H, W]`` each.
+            data_samples: N samples with ``gt_instances.bboxes`` in pixels of the padded batch, and
+                ``batch_input_shape`` in the first one's metainfo. Not needed if alpha and beta are 0.
 
         Returns:
-            dict[str, Tensor]: float32 scalars ``foreground``, ``background``, ``attention`` and
-            ``context``; zero where the weight is 0. With ``by_level`` ``level<index>``.
+            float32 scalars ``foreground``, ``background``, ``attention`` and ``context``; zero where the weight is 0.
+            With ``by_level`` ``level<index on the student's side>``.
 
         Raises:
             ValueError: If a level is not there, its channels or its batch are not as expected, or
@@ -148,28 +138,31 @@ class FGDLoss(nn.Module):
         """
         self._check_levels(student_feats, 'student')
         self._check_levels(teacher_feats, 'teacher')
-        first = teacher_feats[self.levels[0]]
+        if not self.levels:  # all have the weight 0
+            return {name: teacher_feats[0].new_zeros((), dtype=torch.float32) for name in _PARTS}
+        first = teacher_feats[self.levels[0].teacher]
         boxes: list[Tensor] = []
         image_shape = (0, 0)
         if self.weights.alpha or self.weights.beta:
             boxes, image_shape = boxes_of(data_samples, first, 'FGDLoss')
 
-        names = [f'level{level}' for level in self.levels] if self.by_level else _PARTS
+        names = [_name(level) for level in self.levels] if self.by_level else _PARTS
         total = {name: first.new_zeros((), dtype=torch.float32) for name in names}
         if not any(self.weights):
             return total
         for level in self.levels:
-            student, teacher = student_feats[level], teacher_feats[level].detach()
+            student, teacher = student_feats[level.student], teacher_feats[level.teacher].detach()
             with torch.autocast(teacher.device.type, enabled=False):
                 terms = self._level(level, student, teacher, boxes, image_shape)
+            weight = self.loss_weight * self._scale[level.student]
             for term, value in terms.items():
-                name = f'level{level}' if self.by_level else term
-                total[name] = total[name] + self.loss_weight * value
+                name = _name(level) if self.by_level else term
+                total[name] = total[name] + weight * value
         return total
 
     def _level(
         self,
-        level: int,
+        level: Level,
         student: Tensor,
         teacher: Tensor,
         boxes: list[Tensor],
@@ -179,9 +172,8 @@ class FGDLoss(nn.Module):
         alpha, beta, gamma, lam = self.weights
         n, _, *size = teacher.shape
         cells = size[0] * size[1]
-        contexts = (
-            (self.student_context[str(level)], self.teacher_context[str(level)]) if lam else ()
-        )
+        key = str(level.student)
+        contexts = (self.student_context[key], self.teacher_context[key]) if lam else ()
         keys = [context.w_k.weight for context in contexts] or [None, None]
         # Every term is a function of these small tensors: no other one as large as a feature is made.
         found = residual_statistics(student, teacher, *keys, self.temperature)
@@ -217,30 +209,41 @@ class FGDLoss(nn.Module):
             terms['context'] = lam * (found.spread + cells * off).sum() / n
         return terms
 
-    def _fit(self, level: int, student: Tensor, teacher: Tensor) -> Tensor:
+    def _aligned(self, level: Level) -> bool:
+        """Whether the student's feature needs no convolution."""
+        same = level.student_channels == level.teacher_channels
+        return same or level.student in self.aligned_levels
+
+    def _fit(self, level: Level, student: Tensor, teacher: Tensor) -> Tensor:
         """The student's feature with the teacher's size and channels."""
-        same = self.student_channels == self.teacher_channels or level in self.aligned_levels
-        expected = self.teacher_channels if same else self.student_channels
-        for who, found, wanted, argument in (
-            ('student', student, expected, 'teacher_channels' if same else 'student_channels'),
-            ('teacher', teacher, self.teacher_channels, 'teacher_channels'),
+        same = self._aligned(level)
+        expected = level.teacher_channels if same else level.student_channels
+        for side, index, feature, channels, argument in (
+            (
+                'student',
+                level.student,
+                student,
+                expected,
+                'teacher_channels' if same else 'student_channels',
+            ),
+            ('teacher', level.teacher, teacher, level.teacher_channels, 'teacher_channels'),
         ):
-            if found.ndim != 4 or found.shape[1] != wanted:
+            if feature.ndim != 4 or feature.shape[1] != channels:
                 raise ValueError(
-                    f"FGDLoss expects the {who}'s feature of level {level} to be [N, {wanted}, "
-                    f'H, W], but found {list(found.shape)}; set {argument}, or aligned_levels, as '
+                    f"FGDLoss expects the {side}'s feature of level {index} to be [N, {channels}, "
+                    f'H, W], but found {list(feature.shape)}; set {argument}, or aligned_levels, as '
                     'the features are.'
                 )
         if student.shape[0] != teacher.shape[0]:
             raise ValueError(
-                f'FGDLoss needs the same images at level {level}, but found {student.shape[0]} of '
+                f'FGDLoss needs the same images at level {level.student}, but found {student.shape[0]} of '
                 f'the student and {teacher.shape[0]} of the teacher; give both the same batch.'
             )
         if student.shape[2:] != teacher.shape[2:]:
-            if level not in self._resized:
-                self._resized.add(level)
+            if level.student not in self._resized:
+                self._resized.add(level.student)
                 print_log(
-                    f"FGDLoss resizes the student's feature of level {level} from "
+                    f"FGDLoss resizes the student's feature of level {level.student} from "
                     f'{tuple(student.shape[2:])} to {tuple(teacher.shape[2:])}, the size of the '
                     "teacher's (said once).",
                     logger='current',
@@ -249,20 +252,28 @@ class FGDLoss(nn.Module):
             student = F.interpolate(
                 student.float(), size=teacher.shape[2:], mode='bilinear', align_corners=False
             )
-        return student if same else self.align[str(level)](student.float())
+        return student if same else self.align[str(level.student)](student.float())
 
-    def _check_levels(self, feats: Sequence[Tensor], who: str) -> None:
-        highest = max(self.levels)
-        if highest >= len(feats):
+    def _check_levels(self, feats: Sequence[Tensor], side: str) -> None:
+        indices = [getattr(level, side) for level in self.levels]
+        if max(indices, default=-1) >= len(feats):
             raise ValueError(
-                f'FGDLoss was given level {highest} in levels={self.levels}, but the {who} has '
+                f'FGDLoss was given level {max(indices)} in levels={tuple(indices)}, but the {side} has '
                 f'{len(feats)} features (0 to {len(feats) - 1}); take that level out, or record '
                 'a module with more outputs.'
             )
 
     def extra_repr(self) -> str:
         """What a printed model shows."""
+        levels = tuple(
+            level.student if level.student == level.teacher else (level.student, level.teacher)
+            for level in self.levels
+        )
         return (
-            f'levels={self.levels}, weights={tuple(self.weights)}, '
+            f'levels={levels}, weights={tuple(self.weights)}, '
             f'temperature={self.temperature}, loss_weight={self.loss_weight}'
         )
+
+
+def _name(level: Level) -> str:
+    return f'level{level.student}'

@@ -21,6 +21,7 @@ from torch.optim.optimizer import _global_optimizer_pre_hooks
 import dpk_mm  # noqa: F401
 from dpk_mm.models.algorithms import finite
 from dpk_mm.models.algorithms.finite import NonFiniteLossError
+from dpk_mm.modules import CKAMaskRatio
 
 ROOT = Path(__file__).parents[3]
 SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.01)
@@ -96,7 +97,7 @@ def build(non_finite='stop', unused=False, loss_weight=1.0):
                 teacher_recorders=record,
                 distill_losses=dict(
                     loss_kd=dict(type='KLDivergence'),
-                    loss_dpk=dict(type='DPKLoss', transforms=stages, loss_weight=loss_weight),
+                    loss_dpk=dict(type='DPKLoss', transforms=stages),
                 ),
                 loss_forward_mappings=dict(
                     loss_kd=dict(
@@ -111,6 +112,9 @@ def build(non_finite='stop', unused=False, loss_weight=1.0):
             ),
         )
     )
+    loss = model.distiller.distill_losses.loss_dpk
+    loss.mask_ratio = CKAMaskRatio()  # as its hook does
+    loss.loss_weight = loss_weight
     return model.train()
 
 

@@ -7,6 +7,9 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 import dpk_mm  # noqa: F401
+from dpk_mm.errors import UsageError
+from dpk_mm.models.loss_parts.distill_loss import WHOLE, DistillLoss
+from dpk_mm.modules import CKAMaskRatio
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +58,7 @@ def distiller(second):
             ),
         )
     )
+    built.distill_losses.loss_dpk.mask_ratio = CKAMaskRatio()  # as its hook does
     student, teacher = Net(), Net()
     built.prepare_from_student(student)
     built.prepare_from_teacher(teacher)
@@ -77,3 +81,151 @@ def test_features_are_named_in_the_order_of_computation(second):
     assert seen['student feature neck[1] (P5)'].data_ptr() == features[1].data_ptr()  # no copy
     assert not any(value.requires_grad for value in seen.values())
     assert built.pop_seen() == {}
+
+
+SIZES = dict(embed_dims=8, encoder_depth=1, decoder_depth=1, num_heads=2, position_grid=2)
+DPK = dict(
+    type='DPKLoss',
+    transforms=dict(P5=dict(index=1, student_channels=8, teacher_channels=8, **SIZES)),
+)
+
+
+def build(**kwargs):
+    return MODELS.build(dict(type='DPKDistiller', **kwargs))
+
+
+def test_records_and_names_of_arguments_say_what_a_loss_gets():
+    built = build(
+        records=dict(feats='body', logits=dict(student='head', teacher='classifier.fc')),
+        distill_losses=dict(loss_kd=dict(type='KDLoss'), loss_dpk=DPK),
+    )
+    assert built.loss_forward_mappings == dict(
+        loss_kd=dict(
+            student_logits=dict(recorder='logits', from_student=True),
+            teacher_logits=dict(recorder='logits', from_student=False),
+        ),
+        loss_dpk=dict(
+            student_feats=dict(recorder='feats', from_student=True),
+            teacher_feats=dict(recorder='feats', from_student=False),
+            data_samples=dict(recorder='data_samples', from_student=True, data_idx=1),
+        ),
+    )
+    sources = {
+        side: {name: r.source for name, r in getattr(built, f'{side}_recorders').recorders.items()}
+        for side in ('student', 'teacher')
+    }
+    assert sources == dict(
+        student=dict(feats='body', logits='head', data_samples=''),
+        teacher=dict(feats='body', logits='classifier.fc'),
+    )
+
+
+def test_the_short_form_computes_what_the_explicit_one_does():
+    short = build(
+        records=dict(feats='body', logits='head'),
+        distill_losses=dict(
+            loss_kd=dict(type='KDLoss', tau=2.0, loss_weight=0.8), loss_feat=dict(type='Feats')
+        ),
+    )
+    recorders = dict(
+        neck=dict(type='ModuleOutputs', source='body'),
+        logits=dict(type='ModuleOutputs', source='head'),
+    )
+    explicit = build(
+        student_recorders=recorders,
+        teacher_recorders=recorders,
+        distill_losses=dict(
+            loss_kd=dict(type='KLDivergence', tau=2.0, loss_weight=0.8),
+            loss_feat=dict(type='Feats'),
+        ),
+        loss_forward_mappings=dict(
+            loss_kd=dict(
+                preds_S=dict(recorder='logits', from_student=True),
+                preds_T=dict(recorder='logits', from_student=False),
+            ),
+            loss_feat=dict(
+                student_feats=dict(recorder='neck', from_student=True),
+                teacher_feats=dict(recorder='neck', from_student=False),
+            ),
+        ),
+    )
+    torch.manual_seed(0)
+    student, teacher = Net(), Net()
+    features = tuple(torch.randn(4, 8, 2, 2) for _ in range(2))
+    values = []
+    for built in (short, explicit):
+        built.prepare_from_student(student)
+        built.prepare_from_teacher(teacher)
+        with built.student_recorders, built.teacher_recorders:
+            student(features), teacher(features)
+        values.append({k: v.item() for k, v in built.compute_distill_losses().items()})
+    assert values[0] == values[1]
+    assert list(values[0]) == ['loss_kd', 'loss_feat']
+    assert values[0]['loss_kd'] > 0
+
+
+@MODELS.register_module(name='Feats', force=True)
+class _Feats(DistillLoss):
+    def parts(self, student_feats, teacher_feats):
+        return {
+            WHOLE: sum(
+                (s - 2 * t).square().mean()
+                for s, t in zip(student_feats, teacher_feats, strict=True)
+            )
+        }
+
+
+def test_explicit_mappings_stand_and_are_completed():
+    built = build(
+        records=dict(feats='body', other='head'),
+        distill_losses=dict(loss_feat=dict(type='Feats')),
+        loss_forward_mappings=dict(
+            loss_feat=dict(student_feats=dict(recorder='other', from_student=True))
+        ),
+    )
+    assert built.loss_forward_mappings['loss_feat'] == dict(
+        student_feats=dict(recorder='other', from_student=True),
+        teacher_feats=dict(recorder='feats', from_student=False),
+    )
+
+
+def test_none_drops_a_loss_and_a_record_of_a_base_config():
+    built = build(
+        records=dict(feats='body', logits=None),
+        distill_losses=dict(loss_kd=None, loss_feat=dict(type='Feats')),
+    )
+    assert list(built.distill_losses) == ['loss_feat']
+    assert list(built.student_recorders.recorders) == ['feats']
+
+
+@pytest.mark.parametrize(
+    ('records', 'losses', 'message'),
+    [
+        (
+            dict(logits='head'),
+            dict(loss_dpk=DPK),
+            r'loss_dpk: DPKLoss needs student_feats, but the records of the student are logits.*records=dict\(feats=',
+        ),
+        (
+            None,
+            dict(loss_kd=dict(type='KDLoss')),
+            'needs student_logits, but there is none of the student',
+        ),
+        (
+            dict(logit='head'),
+            dict(loss_kd=dict(type='KDLoss')),
+            'logit, data_samples|logit; did you mean logit',
+        ),
+        (
+            dict(logits='head'),
+            dict(loss_kd=dict(type='KLDivergence')),
+            'KLDivergence takes preds_S, which no record fills.*KDLoss',
+        ),
+        (dict(feats=dict(pupil='neck')), {}, "records.feats must be .* but has the key 'pupil'"),
+        (dict(feats=3), {}, 'records.feats must be the name of a module.* but is 3'),
+        (dict(feats=[]), {}, r'records.feats must be .* but is \[\]'),
+    ],
+)
+def test_what_nothing_fills_is_a_sentence(records, losses, message):
+    with pytest.raises(UsageError, match=message):
+        build(records=records, distill_losses=losses)

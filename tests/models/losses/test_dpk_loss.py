@@ -3,8 +3,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmrazor.registry import MODELS
 from torch import nn
 
+from dpk_mm.errors import UsageError
 from dpk_mm.functional import random_mask
 from dpk_mm.models.losses.dpk_loss import DPKLoss
 from dpk_mm.modules import CKAMaskRatio, FixedMaskRatio, build_mask
@@ -22,7 +24,7 @@ TINY = dict(
 
 
 class Recorder(nn.Module):
-    """Stands for FGDLoss: remembers what it is asked and gives two parts."""
+    """Stands for FGDLoss: keeps what it is asked and gives two parts."""
 
     def parts(self, student_feats, teacher_feats, data_samples=None):
         self.seen = (student_feats, teacher_feats, data_samples)
@@ -109,10 +111,54 @@ def test_the_criterion_gets_hybrids_in_their_places():
     assert total.item() == pytest.approx(sum(parts.values()).item())
 
 
+def _fgd(levels, **kwargs):
+    weights = dict(alpha=0.0, beta=0.0, gamma=1.0, lam=0.0)  # attention alone needs no boxes
+    return dict(
+        type='FGDLoss',
+        levels=levels,
+        student_channels=3,
+        teacher_channels=5,
+        weights=weights,
+        **kwargs,
+    )
+
+
+def test_a_stage_weight_is_the_factor_of_its_level_alone():
+    student, teacher = _features(3, 1), _features(5, 2)
+    plain = dict(P4=dict(index=1, **TINY), P5=dict(index=2, **TINY))
+    heavy = dict(P4=dict(index=1, weight=10.0, **TINY), P5=dict(index=2, **TINY))
+    parts = []
+    for transforms in (plain, heavy):
+        loss = _loss(transforms=transforms, criterion=_fgd((0, 1, 2), by_level=True))
+        torch.manual_seed(9)
+        parts.append(loss.parts(student, teacher))
+    factors = {name: (parts[1][name] / parts[0][name]).item() for name in parts[0]}
+    assert factors == pytest.approx(dict(level0=1.0, level1=10.0, level2=1.0))
+
+
+def test_student_and_teacher_levels_of_other_indices_are_the_pair_that_was_named():
+    transforms = dict(P4=dict(student_index=1, teacher_index=0, **TINY))
+    levels = [dict(student_index=1, teacher_index=0), 2]
+    student, teacher = _features(3, 1), tuple(reversed(_features(5, 2)))
+    loss = _loss(transforms=transforms, criterion=_fgd(levels))
+    hybrid = _hybrids(loss, student, teacher, places=dict(P4=(1, 0)))['P4']
+    torch.manual_seed(9)
+    value = loss(student, teacher)
+    alone = MODELS.build(_fgd((0, 2), aligned_levels=(0,)))
+    alone.align['2'].load_state_dict(loss.criterion.align['2'].state_dict())
+    torch.testing.assert_close(value, alone((hybrid, None, student[2]), teacher))
+
+
+def test_a_stage_whose_level_the_criterion_does_not_compare():
+    transforms = dict(P4=dict(index=1, **TINY))
+    with pytest.raises(ValueError, match=r'compares the levels \[0, 2\], and 1 is not among them'):
+        _loss(transforms=transforms, criterion=_fgd((0, 2)))
+
+
 def test_a_criterion_config_is_built_and_aligns_the_other_levels_only():
     cfg = dict(type='FGDLoss', levels=(0, 1, 2), student_channels=3, teacher_channels=5)
     loss = _loss(criterion=cfg)
-    assert loss.criterion.levels == (0, 1, 2)
+    assert [level.student for level in loss.criterion.levels] == [0, 1, 2]
     assert loss.criterion.aligned_levels == {1, 2}
     assert 'aligned_levels' not in cfg
     own = _loss(criterion=dict(cfg, aligned_levels=(0, 1, 2)))
@@ -172,13 +218,21 @@ def test_gradient_to_student_and_transforms_never_to_the_teacher(criterion):
     assert all(p.grad is not None for p in loss.parameters())
 
 
-def test_without_a_hook_the_ratio_is_that_of_cka():
+def test_without_a_hook_there_is_no_mask_ratio():
     loss = DPKLoss(dict(P5=dict(index=2, **TINY)))
-    assert type(loss.mask_ratio) is CKAMaskRatio
-    student, teacher = _features(3, 1, n=5), _features(5, 2, n=5)
-    assert math.isfinite(loss(student, teacher).item())
-    expected = CKAMaskRatio()(dict(P5=(student[2], teacher[2])))
-    assert loss.mask_ratio.ratios == expected
+    features = _features(3, 1, n=5), _features(5, 2, n=5)
+    with pytest.raises(UsageError, match='no mask-ratio hook.*default_hooks = dict.mask_ratio='):
+        loss(*features)
+    loss.mask_ratio = CKAMaskRatio()
+    assert math.isfinite(loss(*features).item())
+
+
+def test_a_loss_that_masks_nothing_needs_no_hook():
+    convolution = dict(type='ConvTransform', index=2, student_channels=3, teacher_channels=5)
+    loss = DPKLoss(dict(P5=convolution))
+    student, teacher = _features(3, 1), _features(5, 2)
+    expected = (loss.transforms.P5(student[2], teacher[2], 0.0) - teacher[2]).square().mean()
+    torch.testing.assert_close(loss(student, teacher), expected)
 
 
 @pytest.mark.parametrize('side', ['student', 'teacher'])
@@ -221,7 +275,7 @@ def test_channels_that_do_not_fit_name_the_stage():
     ('stage', 'message'),
     [
         (dict(index=-1), 'index is -1'),
-        (dict(student_index=1, teacher_index=2), 'student_index 1 and teacher_index 2 must be'),
+        (dict(student_index=1, teacher_index=2), 'teacher_index is 2, but the criterion compares'),
         (dict(index=1, weight=2.0), 'weight is 2.0'),
         (dict(index=2), 'index 2 is taken by P5'),
     ],

@@ -77,7 +77,7 @@ def _slow_term(block, image):
 def _reference(loss, student_feats, teacher_feats, boxes=BOXES, temperature=0.5):
     """Every term, image by image in the precision of the inputs, outputs made in full."""
     total = dict.fromkeys(PARTS, 0.0)
-    for level in loss.levels:
+    for level in (level.student for level in loss.levels):
         key = str(level)
         for i, rows in enumerate(boxes):
             student, teacher = student_feats[level][i], teacher_feats[level][i].detach()
@@ -284,7 +284,7 @@ def test_is_built_from_a_config():
 
     loss = MODELS.build(dict(type='FGDLoss', weights='dpk_faster_rcnn_r101_r18_code'))
     assert loss.weights == (2e-5, 2.5e-5, 2e-5, 2e-7)
-    assert loss.levels == (0, 1, 2, 3)
+    assert [level[:3] for level in loss.levels] == [(i, i, 1.0) for i in range(4)]
 
 
 @pytest.mark.parametrize(

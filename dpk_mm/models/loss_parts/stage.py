@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...functional.feature_maps import tokens_to_map
 from ...functional.masking import TokenMask, tokens_to_cells
@@ -31,17 +31,15 @@ class Stage:
     """Where a stage's features are found, how its tokens are masked, and where its loss counts.
 
     Args:
-        name (str): Its key in ``transforms``, which the errors name.
-        cfg (Mapping): Its value; see :class:`DPKLoss`.
-        transforms (nn.ModuleDict): Where the stage's transformation module is put, under its name.
+        name: Its key in ``transforms``, which the errors name.
+        cfg: Its value; see ``DPKLoss``.
 
     Raises:
         ValueError: If the stage lacks its index or an argument is unknown or does not fit.
     """
 
-    def __init__(self, name: str, cfg: Mapping[str, Any], transforms: nn.ModuleDict) -> None:
+    def __init__(self, name: str, cfg: Mapping[str, Any]) -> None:
         self.name = name
-        self.transforms = transforms
         kwargs = dict(cfg)
         index = kwargs.pop('index', None)
         self.index: dict[str, int] = {}
@@ -68,23 +66,31 @@ class Stage:
                 _check_layout(side, self.extra_tokens[side], self.grid[side])
             check_choice('supervise', self.supervise, SUPERVISE)
             self.mask = build_mask(mask)
-            transforms[name] = build_transform(kwargs, also=OWN_KEYS)
-            self._check_mask_is_used(mask)
         except (TypeError, ValueError) as error:
             raise self.error(error, f'transforms.{name}: ') from error
+        self._mask_cfg, self._transform_cfg = mask, kwargs
 
-    @property
-    def transform(self) -> FeatureTransform:
-        """The stage's transformation module."""
-        return self.transforms[self.name]
+    def build_transform(self) -> FeatureTransform:
+        """The stage's transformation module, a new one.
 
-    def _check_mask_is_used(self, mask: str | Mapping[str, Any]) -> None:
-        if self.transform.uses_mask:
+        Raises:
+            ValueError: If an argument is unknown, missing or does not fit, or a mask is set for a module that
+                masks nothing.
+        """
+        try:
+            transform = build_transform(self._transform_cfg, also=OWN_KEYS)
+            self._check_mask_is_used(transform)
+        except (TypeError, ValueError) as error:
+            raise self.error(error, f'transforms.{self.name}: ') from error
+        return transform
+
+    def _check_mask_is_used(self, transform: FeatureTransform) -> None:
+        if transform.uses_mask:
             return
-        kind = type(self.transform).__name__
-        if hasattr(self.transform, 'prior'):
-            kind = f'prior={self.transform.prior!r}'
-        given = dict(mask=(mask, 'random'), supervise=(self.supervise, 'full'))
+        kind = type(transform).__name__
+        if hasattr(transform, 'prior'):
+            kind = f'prior={transform.prior!r}'
+        given = dict(mask=(self._mask_cfg, 'random'), supervise=(self.supervise, 'full'))
         for key, (value, default) in given.items():
             if value != default:
                 raise ValueError(f'{key} is {value!r}, but {kind} masks nothing; leave {key} out.')
@@ -114,10 +120,14 @@ class Stage:
             raise ValueError(f'{prefix}{error}') from error
 
     def hybrid(
-        self, student: Tensor, teacher: Tensor, mask_ratio: float, context: MaskContext
+        self,
+        transform: FeatureTransform,
+        student: Tensor,
+        teacher: Tensor,
+        mask_ratio: float,
+        context: MaskContext,
     ) -> tuple[Tensor, Tensor | None]:
         """The transformed feature, and the cells ``[N, 1, H, W]`` to supervise (None: all of them)."""
-        transform = self.transform
         mask: TokenMask | None = None
         try:
             transform.check_features(student, teacher)

@@ -1,6 +1,6 @@
 import pytest
 
-from dpk_mm.models.losses.fgd_weights import FGD_WEIGHTS, FGDWeights, resolve_weights
+from dpk_mm.models.loss_parts.fgd_weights import FGD_WEIGHTS, FGDWeights, resolve_weights
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dpk_mm.models.losses.ground_truth import boxes_of
+from dpk_mm.models.loss_parts.ground_truth import boxes_of
 
 FEATURE = torch.zeros(2, 3, 4, 4)
 
