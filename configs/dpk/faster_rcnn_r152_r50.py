@@ -1,8 +1,6 @@
-_base_ = '../_base_/faster_rcnn_dpk.py'
+_base_ = '../_base_/pairs/coco_faster_rcnn_r152_r50.py'
+from dpk_mm.models.methods import dpk_fgd  # noqa: E402
 
-model = dict(
-    teacher=dict(backbone=dict(depth=152)),
-    # published nowhere: to be trained first
-    teacher_ckpt='work_dirs/faster_rcnn_r152_fpn_2x_coco/epoch_24.pth',
-    teacher_command='python tools/train.py configs/teachers/faster_rcnn_r152_fpn_2x_coco.py',
-)
+model = dict(distiller=dict(distill_losses=dpk_fgd('coco/faster_rcnn', 'dpk_two_stage_text')))
+# CKA needs four samples or more, and two images a GPU are too few: positions are the samples.
+default_hooks = dict(mask_ratio=dict(type='mmrazor.CKAMaskRatioHook', samples='positions'))

@@ -1,10 +1,6 @@
-_base_ = '../_base_/retinanet_dpk.py'
+_base_ = '../_base_/pairs/coco_retinanet_r101_r18.py'
+from dpk_mm.models.methods import dpk_fgd  # noqa: E402
 
-model = dict(
-    architecture=dict(
-        backbone=dict(depth=18, init_cfg=dict(checkpoint='torchvision://resnet18')),
-        neck=dict(in_channels=[64, 128, 256, 512]),
-    ),
-    # not the neck: its lateral convolutions take the backbone's channels
-    inherit=['bbox_head'],
-)
+model = dict(distiller=dict(distill_losses=dpk_fgd('coco/retinanet', 'dpk_one_stage_text')))
+# CKA needs four samples or more, and two images a GPU are too few: positions are the samples.
+default_hooks = dict(mask_ratio=dict(type='mmrazor.CKAMaskRatioHook', samples='positions'))

@@ -1,14 +1,4 @@
-_base_ = '../_base_/faster_rcnn_fgd.py'
+_base_ = '../_base_/pairs/coco_faster_rcnn_r101_r18.py'
+from dpk_mm.models.methods import fgd  # noqa: E402
 
-model = dict(
-    architecture=dict(
-        backbone=dict(depth=18, init_cfg=dict(checkpoint='torchvision://resnet18')),
-        neck=dict(in_channels=[64, 128, 256, 512]),
-    ),
-    # not the neck: its lateral convolutions take the backbone's channels
-    inherit=['rpn_head', 'roi_head'],
-)
-
-# 4 images a GPU, as in DPK's released config for this pair; the learning rate stays 0.01
-train_dataloader = dict(batch_size=4)
-auto_scale_lr = dict(base_batch_size=32)
+model = dict(distiller=dict(distill_losses=fgd('coco/faster_rcnn', 'fgd_two_stage')))

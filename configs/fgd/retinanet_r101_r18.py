@@ -1,10 +1,4 @@
-_base_ = '../_base_/retinanet_fgd.py'
+_base_ = '../_base_/pairs/coco_retinanet_r101_r18.py'
+from dpk_mm.models.methods import fgd  # noqa: E402
 
-model = dict(
-    architecture=dict(
-        backbone=dict(depth=18, init_cfg=dict(checkpoint='torchvision://resnet18')),
-        neck=dict(in_channels=[64, 128, 256, 512]),
-    ),
-    # not the neck: its lateral convolutions take the backbone's channels
-    inherit=['bbox_head'],
-)
+model = dict(distiller=dict(distill_losses=fgd('coco/retinanet', 'fgd_one_stage_paper')))

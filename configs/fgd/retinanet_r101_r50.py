@@ -1,2 +1,4 @@
-# The teacher with 101 layers and the student with 50 are those of the base.
-_base_ = '../_base_/retinanet_fgd.py'
+_base_ = '../_base_/pairs/coco_retinanet_r101_r50.py'
+from dpk_mm.models.methods import fgd  # noqa: E402
+
+model = dict(distiller=dict(distill_losses=fgd('coco/retinanet', 'fgd_one_stage_paper')))

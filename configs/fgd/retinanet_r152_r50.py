@@ -1,8 +1,4 @@
-_base_ = '../_base_/retinanet_fgd.py'
+_base_ = '../_base_/pairs/coco_retinanet_r152_r50.py'
+from dpk_mm.models.methods import fgd  # noqa: E402
 
-model = dict(
-    teacher=dict(backbone=dict(depth=152)),
-    # published nowhere: to be trained first
-    teacher_ckpt='work_dirs/retinanet_r152_fpn_2x_coco/epoch_24.pth',
-    teacher_command='python tools/train.py configs/teachers/retinanet_r152_fpn_2x_coco.py',
-)
+model = dict(distiller=dict(distill_losses=fgd('coco/retinanet', 'fgd_one_stage_paper')))

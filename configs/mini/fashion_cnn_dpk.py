@@ -1,49 +1,8 @@
-_base_ = './fashion_cnn_kd.py'
+_base_ = '../_base_/pairs/mini_fashion_cnn.py'
+from dpk_mm.models.methods import dpk, kd  # noqa: E402
 
-model = dict(
-    distiller=dict(
-        student_recorders=dict(backbone=dict(type='ModuleOutputs', source='backbone')),
-        teacher_recorders=dict(backbone=dict(type='ModuleOutputs', source='backbone')),
-        distill_losses=dict(
-            loss_dpk=dict(
-                type='DPKLoss',
-                loss_weight=0.2,
-                transforms=dict(
-                    second_last=dict(
-                        index=0,
-                        student_channels=32,
-                        teacher_channels=64,
-                        patch_size=1,
-                        embed_dims=64,
-                        encoder_depth=2,
-                        decoder_embed_dims=64,
-                        decoder_depth=2,
-                        num_heads=4,
-                        position_grid=(7, 7),
-                    ),
-                    last=dict(
-                        index=1,
-                        student_channels=64,
-                        teacher_channels=128,
-                        patch_size=1,
-                        embed_dims=64,
-                        encoder_depth=2,
-                        decoder_embed_dims=64,
-                        decoder_depth=2,
-                        num_heads=4,
-                        position_grid=(4, 4),
-                    ),
-                ),
-            ),
-        ),
-        loss_forward_mappings=dict(
-            loss_dpk=dict(
-                student_feats=dict(recorder='backbone', from_student=True),
-                teacher_feats=dict(recorder='backbone', from_student=False),
-            ),
-        ),
-    )
-)
+model = dict(distiller=dict(distill_losses=kd(tau=4.0) | dpk('mini/fashion_cnn')))
+default_hooks = dict(mask_ratio=dict(type='mmrazor.CKAMaskRatioHook', samples='images'))
 
 # The transformation modules are transformers and learn with AdamW, the student with SGD as it does alone.
 optim_wrapper = dict(
@@ -55,9 +14,3 @@ optim_wrapper = dict(
         paramwise_cfg=dict(flat_decay_mult=0.0),
     ),
 )
-
-
-custom_hooks = [
-    dict(type='mmrazor.CKAMaskRatioHook', samples='images'),
-    dict(type='mmrazor.StudentCheckpointHook'),
-]

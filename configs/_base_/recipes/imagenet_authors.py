@@ -1,7 +1,6 @@
-# ImageNet as the authors' code trains it, where that differs from the paper's text. A config of a pair
-# inherits this file in place of imagenet_dpk.py and is otherwise the same.
+# ImageNet as the authors' code trains it, where that differs from the paper's text; see configs/dpk/authors.
 # Not taken over: CKA out of range becomes a ratio of 0.8 there, and is clamped to max_ratio here.
-_base_ = '../imagenet_dpk.py'
+_base_ = '../imagenet.py'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -75,21 +74,8 @@ param_scheduler = dict(
 
 model = dict(
     architecture=dict(head=dict(loss=dict(loss_weight=0.8))),
-    distiller=dict(
-        distill_losses=dict(
-            # Their KLDivLoss takes the mean over images and classes, times 1000 classes: batchmean.
-            loss_kd=dict(tau=1.0, loss_weight=0.8, reduction='batchmean'),
-            loss_dpk=dict(
-                transforms=dict(
-                    second_last=dict(position_embedding='sinusoidal'),
-                    last=dict(position_embedding='sinusoidal'),
-                )
-            ),
-        )
-    ),
 )
 
-custom_hooks = [
-    dict(type='mmrazor.CKAMaskRatioHook', samples='images', min_ratio=0.1, max_ratio=0.9),
-    dict(type='mmrazor.StudentCheckpointHook'),
-]
+default_hooks = dict(
+    mask_ratio=dict(type='mmrazor.CKAMaskRatioHook', samples='images', min_ratio=0.1, max_ratio=0.9)
+)

@@ -3,9 +3,9 @@ _base_ = '../../_base_/imagenet_dpk_ablation.py'
 # The teacher's classifier, applied to each position, tells how sure the teacher is there.
 model = dict(
     distiller=dict(
-        teacher_recorders=dict(
-            class_weight=dict(type='Parameter', source='head.fc.weight'),
-            class_bias=dict(type='Parameter', source='head.fc.bias'),
+        records=dict(
+            class_weight=dict(teacher=dict(type='Parameter', source='head.fc.weight')),
+            class_bias=dict(teacher=dict(type='Parameter', source='head.fc.bias')),
         ),
         distill_losses=dict(
             loss_dpk=dict(

@@ -1,7 +1,4 @@
 # Table 6: pi = 1 - cosine similarity.
 _base_ = '../../_base_/imagenet_dpk_ablation.py'
 
-custom_hooks = [
-    dict(type='mmrazor.CosineMaskRatioHook'),
-    dict(type='mmrazor.StudentCheckpointHook'),
-]
+default_hooks = dict(mask_ratio=dict(_delete_=True, type='mmrazor.CosineMaskRatioHook'))

@@ -1,7 +1,4 @@
 # Table 5: pi = 0.55 in every mini-batch.
 _base_ = '../../_base_/imagenet_dpk_ablation.py'
 
-custom_hooks = [
-    dict(type='mmrazor.FixedMaskRatioHook', ratio=0.55),
-    dict(type='mmrazor.StudentCheckpointHook'),
-]
+default_hooks = dict(mask_ratio=dict(_delete_=True, type='mmrazor.FixedMaskRatioHook', ratio=0.55))

@@ -1,5 +1,5 @@
 _base_ = '../../_base_/recipes/cifar100_authors.py'
-from dpk_mm.models.pairs import dpk_transforms  # noqa: E402
+from dpk_mm.models.methods import dpk, kd  # noqa: E402
 
 model = dict(
     architecture=dict(
@@ -8,7 +8,9 @@ model = dict(
     teacher=dict(backbone=dict(type='CIFARResNet', arch='resnet56'), head=dict(in_channels=64)),
     # as the field publishes it; its keys are renamed on loading
     teacher_ckpt='checkpoints/cifar100/resnet56_vanilla/ckpt_epoch_240.pth',
+    # Their KLDivLoss takes the mean over images and classes, times 100 classes: batchmean.
     distiller=dict(
-        distill_losses=dict(loss_dpk=dict(transforms=dpk_transforms('cifar100/resnet56_resnet20')))
+        distill_losses=kd(tau=4.0)
+        | dpk('cifar100/resnet56_resnet20', position_embedding='sinusoidal')
     ),
 )

@@ -1,14 +1,5 @@
-_base_ = '../../_base_/cifar100_dpk.py'
-from dpk_mm.models.pairs import dpk_transforms  # noqa: E402
+_base_ = '../../_base_/pairs/cifar100/resnet56_resnet20.py'
+from dpk_mm.models.methods import dpk, kd  # noqa: E402
 
-model = dict(
-    architecture=dict(
-        backbone=dict(type='CIFARResNet', arch='resnet20'), head=dict(in_channels=64)
-    ),
-    teacher=dict(backbone=dict(type='CIFARResNet', arch='resnet56'), head=dict(in_channels=64)),
-    # as the field publishes it; its keys are renamed on loading
-    teacher_ckpt='checkpoints/cifar100/resnet56_vanilla/ckpt_epoch_240.pth',
-    distiller=dict(
-        distill_losses=dict(loss_dpk=dict(transforms=dpk_transforms('cifar100/resnet56_resnet20')))
-    ),
-)
+model = dict(distiller=dict(distill_losses=kd(tau=4.0) | dpk('cifar100/resnet56_resnet20')))
+default_hooks = dict(mask_ratio=dict(type='mmrazor.CKAMaskRatioHook', samples='images'))

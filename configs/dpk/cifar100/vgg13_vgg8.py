@@ -1,12 +1,5 @@
-_base_ = '../../_base_/cifar100_dpk_small_maps.py'
-from dpk_mm.models.pairs import dpk_transforms  # noqa: E402
+_base_ = '../../_base_/pairs/cifar100/vgg13_vgg8.py'
+from dpk_mm.models.methods import dpk, kd  # noqa: E402
 
-model = dict(
-    architecture=dict(backbone=dict(type='CIFARVGG', arch='vgg8'), head=dict(in_channels=512)),
-    teacher=dict(backbone=dict(type='CIFARVGG', arch='vgg13'), head=dict(in_channels=512)),
-    # as the field publishes it; its keys are renamed on loading
-    teacher_ckpt='checkpoints/cifar100/vgg13_vanilla/ckpt_epoch_240.pth',
-    distiller=dict(
-        distill_losses=dict(loss_dpk=dict(transforms=dpk_transforms('cifar100/vgg13_vgg8')))
-    ),
-)
+model = dict(distiller=dict(distill_losses=kd(tau=4.0) | dpk('cifar100/vgg13_vgg8')))
+default_hooks = dict(mask_ratio=dict(type='mmrazor.CKAMaskRatioHook', samples='images'))

@@ -1,9 +1,5 @@
-_base_ = '../../_base_/imagenet_dpk_cait_deit.py'
-from dpk_mm.models.pairs import dpk_transforms  # noqa: E402
+_base_ = '../../_base_/pairs/imagenet/cait_s24_deit_s.py'
+from dpk_mm.models.methods import dpk, kd  # noqa: E402
 
-model = dict(
-    architecture=dict(backbone=dict(arch='deit-small'), head=dict(in_channels=384)),
-    distiller=dict(
-        distill_losses=dict(loss_dpk=dict(transforms=dpk_transforms('imagenet/cait-s24_deit-s')))
-    ),
-)
+model = dict(distiller=dict(distill_losses=kd(tau=1.0) | dpk('imagenet/cait-s24_deit-s')))
+default_hooks = dict(mask_ratio=dict(type='mmrazor.CKAMaskRatioHook', samples='images'))

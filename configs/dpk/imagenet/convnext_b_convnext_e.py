@@ -1,15 +1,5 @@
-_base_ = '../../_base_/imagenet_dpk_convnext_e.py'
-from dpk_mm.models.pairs import dpk_transforms  # noqa: E402
+_base_ = '../../_base_/pairs/imagenet/convnext_b_convnext_e.py'
+from dpk_mm.models.methods import dpk, kd  # noqa: E402
 
-model = dict(
-    teacher=dict(backbone=dict(arch='base'), head=dict(in_channels=1024)),
-    teacher_ckpt=(
-        'https://download.openmmlab.com/mmclassification/v0/convnext/'
-        'convnext-base_3rdparty_32xb128_in1k_20220124-d0915162.pth'
-    ),
-    distiller=dict(
-        distill_losses=dict(
-            loss_dpk=dict(transforms=dpk_transforms('imagenet/convnext-b_convnext-e'))
-        )
-    ),
-)
+model = dict(distiller=dict(distill_losses=kd(tau=1.0) | dpk('imagenet/convnext-b_convnext-e')))
+default_hooks = dict(mask_ratio=dict(type='mmrazor.CKAMaskRatioHook', samples='images'))

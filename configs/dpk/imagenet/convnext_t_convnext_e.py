@@ -1,14 +1,5 @@
-_base_ = '../../_base_/imagenet_dpk_convnext_e.py'
-from dpk_mm.models.pairs import dpk_transforms  # noqa: E402
+_base_ = '../../_base_/pairs/imagenet/convnext_t_convnext_e.py'
+from dpk_mm.models.methods import dpk, kd  # noqa: E402
 
-model = dict(
-    teacher_ckpt=(
-        'https://download.openmmlab.com/mmclassification/v0/convnext/'
-        'convnext-tiny_32xb128_in1k_20221207-998cf3e9.pth'
-    ),
-    distiller=dict(
-        distill_losses=dict(
-            loss_dpk=dict(transforms=dpk_transforms('imagenet/convnext-t_convnext-e'))
-        )
-    ),
-)
+model = dict(distiller=dict(distill_losses=kd(tau=1.0) | dpk('imagenet/convnext-t_convnext-e')))
+default_hooks = dict(mask_ratio=dict(type='mmrazor.CKAMaskRatioHook', samples='images'))

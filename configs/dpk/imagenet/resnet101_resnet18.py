@@ -1,10 +1,5 @@
-_base_ = '../../_base_/imagenet_dpk.py'
-from dpk_mm.models.pairs import dpk_transforms  # noqa: E402
+_base_ = '../../_base_/pairs/imagenet/resnet101_resnet18.py'
+from dpk_mm.models.methods import dpk, kd  # noqa: E402
 
-model = dict(
-    teacher=dict(backbone=dict(depth=101)),
-    teacher_ckpt='torchvision://resnet101',
-    distiller=dict(
-        distill_losses=dict(loss_dpk=dict(transforms=dpk_transforms('imagenet/resnet101_resnet18')))
-    ),
-)
+model = dict(distiller=dict(distill_losses=kd(tau=1.0) | dpk('imagenet/resnet101_resnet18')))
+default_hooks = dict(mask_ratio=dict(type='mmrazor.CKAMaskRatioHook', samples='images'))

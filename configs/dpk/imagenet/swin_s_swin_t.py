@@ -1,40 +1,5 @@
-_base_ = '../../_base_/imagenet_dpk_adamw.py'
-from dpk_mm.models.pairs import dpk_transforms  # noqa: E402
+_base_ = '../../_base_/pairs/imagenet/swin_s_swin_t.py'
+from dpk_mm.models.methods import dpk, kd  # noqa: E402
 
-model = dict(
-    architecture=dict(
-        backbone=dict(
-            _delete_=True, type='SwinTransformer', arch='tiny', img_size=224, drop_path_rate=0.2
-        ),
-        head=dict(in_channels=768, init_cfg=None),
-        init_cfg=[
-            dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),
-            dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
-        ],
-    ),
-    teacher=dict(
-        backbone=dict(_delete_=True, type='SwinTransformer', arch='small', img_size=224),
-        head=dict(in_channels=768),
-    ),
-    teacher_ckpt=(
-        'https://download.openmmlab.com/mmclassification/v0/swin-transformer/convert/'
-        'swin_small_patch4_window7_224-cc7a01c9.pth'
-    ),
-    distiller=dict(
-        # The last block of each stage. The backbone could return both stages, with a second norm that
-        # no published checkpoint has.
-        student_recorders=dict(
-            backbone=dict(
-                type='MultiModuleOutputs',
-                source=['backbone.stages.2.blocks.5', 'backbone.stages.3.blocks.1'],
-            )
-        ),
-        teacher_recorders=dict(
-            backbone=dict(
-                type='MultiModuleOutputs',
-                source=['backbone.stages.2.blocks.17', 'backbone.stages.3.blocks.1'],
-            )
-        ),
-        distill_losses=dict(loss_dpk=dict(transforms=dpk_transforms('imagenet/swin-s_swin-t'))),
-    ),
-)
+model = dict(distiller=dict(distill_losses=kd(tau=1.0) | dpk('imagenet/swin-s_swin-t')))
+default_hooks = dict(mask_ratio=dict(type='mmrazor.CKAMaskRatioHook', samples='images'))

@@ -1,6 +1,3 @@
 _base_ = './faster_rcnn_dpk.py'
 
-custom_hooks = [
-    dict(type='mmrazor.FixedMaskRatioHook', ratio=0.5),
-    dict(type='mmrazor.StudentCheckpointHook'),
-]
+default_hooks = dict(mask_ratio=dict(_delete_=True, type='mmrazor.FixedMaskRatioHook', ratio=0.5))

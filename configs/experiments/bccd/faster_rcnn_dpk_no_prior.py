@@ -10,5 +10,3 @@ model = dict(
         )
     )
 )
-
-custom_hooks = [dict(type='mmrazor.StudentCheckpointHook')]

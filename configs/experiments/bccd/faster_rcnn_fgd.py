@@ -1,58 +1,6 @@
-_base_ = './faster_rcnn_alone.py'
+_base_ = './faster_rcnn_pair.py'
+from dpk_mm.models.methods import fgd  # noqa: E402
 
 model = dict(
-    _delete_=True,
-    _scope_='mmrazor',
-    type='DPKDistill',
-    # `to_dict` copies: a change of the one must not reach the other.
-    architecture=dict(_base_.model.to_dict(), _scope_='mmdet'),
-    teacher=dict(
-        _base_.model.to_dict(),
-        _scope_='mmdet',
-        backbone=dict(_base_.model.backbone.to_dict(), base_channels=32),
-        neck=dict(_base_.model.neck.to_dict(), in_channels=[32, 64, 128, 256]),
-    ),
-    teacher_ckpt='work_dirs/faster_rcnn_teacher/epoch_20.pth',
-    teacher_command='python tools/train.py configs/experiments/bccd/faster_rcnn_teacher.py',
-    # All students begin with the same random weights.
-    inherit=None,
-    distiller=dict(
-        type='DPKDistiller',
-        student_recorders=dict(
-            neck=dict(type='ModuleOutputs', source='neck'),
-            data_samples=dict(type='ModuleInputs', source=''),
-        ),
-        teacher_recorders=dict(neck=dict(type='ModuleOutputs', source='neck')),
-        distill_losses=dict(
-            loss_feat=dict(
-                type='FGDLoss',
-                levels=(0, 1, 2, 3),
-                student_channels=64,
-                teacher_channels=64,
-                weights=dict(alpha=5e-4, beta=2.5e-4, gamma=5e-4, lam=5e-6),
-            )
-        ),
-        loss_forward_mappings=dict(
-            loss_feat=dict(
-                student_feats=dict(recorder='neck', from_student=True),
-                teacher_feats=dict(recorder='neck', from_student=False),
-                data_samples=dict(recorder='data_samples', from_student=True, data_idx=1),
-            )
-        ),
-    ),
+    distiller=dict(distill_losses=fgd('bccd/faster_rcnn', 'mini_two_stage', name='loss_feat'))
 )
-
-# The student's as in training it alone; the distillation's own parameters apart, as in the
-# authors' code.
-optim_wrapper = dict(
-    _delete_=True,
-    constructor='mmrazor.DPKOptimWrapperConstructor',
-    clip_grad=_base_.optim_wrapper.clip_grad.to_dict(),
-    architecture=dict(optimizer=_base_.optim_wrapper.optimizer.to_dict()),
-    distiller=dict(optimizer=dict(_base_.optim_wrapper.optimizer.to_dict(), lr=1e-3)),
-)
-
-find_unused_parameters = False
-
-custom_imports = dict(imports=['dpk_mm'], allow_failed_imports=False)
-custom_hooks = [dict(type='mmrazor.StudentCheckpointHook')]

@@ -26,7 +26,4 @@ model = dict(
     )
 )
 
-custom_hooks = [
-    dict(type='mmrazor.CKAMaskRatioHook', samples='images'),
-    dict(type='mmrazor.StudentCheckpointHook'),
-]
+default_hooks = dict(mask_ratio=dict(type='mmrazor.CKAMaskRatioHook', samples='images'))

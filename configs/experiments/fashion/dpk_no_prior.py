@@ -4,5 +4,3 @@ _base_ = './dpk.py'
 model = dict(
     distiller=dict(distill_losses=dict(loss_feat=dict(transforms=dict(last=dict(prior='none')))))
 )
-
-custom_hooks = [dict(type='mmrazor.StudentCheckpointHook')]

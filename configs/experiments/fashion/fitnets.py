@@ -3,8 +3,7 @@ _base_ = './kd.py'
 
 model = dict(
     distiller=dict(
-        student_recorders=dict(backbone=dict(type='ModuleOutputs', source='backbone')),
-        teacher_recorders=dict(backbone=dict(type='ModuleOutputs', source='backbone')),
+        records=dict(feats='backbone'),
         distill_losses=dict(
             loss_feat=dict(
                 type='DPKLoss',
@@ -14,12 +13,6 @@ model = dict(
                         type='ConvTransform', index=1, student_channels=64, teacher_channels=192
                     ),
                 ),
-            ),
-        ),
-        loss_forward_mappings=dict(
-            loss_feat=dict(
-                student_feats=dict(recorder='backbone', from_student=True),
-                teacher_feats=dict(recorder='backbone', from_student=False),
             ),
         ),
     )

@@ -16,18 +16,11 @@ model = dict(
     teacher_command='python tools/train.py configs/experiments/fashion/teacher.py',
     distiller=dict(
         type='DPKDistiller',
-        student_recorders=dict(logits=dict(type='ModuleOutputs', source='head.fc')),
-        teacher_recorders=dict(logits=dict(type='ModuleOutputs', source='head.fc')),
-        distill_losses=dict(loss_kd=dict(type='KLDivergence', tau=4.0, loss_weight=0.8)),
-        loss_forward_mappings=dict(
-            loss_kd=dict(
-                preds_S=dict(recorder='logits', from_student=True),
-                preds_T=dict(recorder='logits', from_student=False),
-            )
-        ),
+        records=dict(logits='head.fc'),
+        distill_losses=dict(loss_kd=dict(type='KDLoss', tau=4.0, loss_weight=0.8)),
     ),
 )
 
 find_unused_parameters = False
 
-custom_hooks = [dict(type='mmrazor.StudentCheckpointHook')]
+default_hooks = dict(student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'))

@@ -1,5 +1,4 @@
-# CIFAR-100: data, schedule and losses of the text; a config of a pair gives the two networks and the
-# sizes of the transformation modules.
+# CIFAR-100: data and schedule of the text; a pair gives the two networks, and a leaf the method.
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 
 dataset_type = 'CIFAR100'
@@ -56,7 +55,8 @@ param_scheduler = dict(type='MultiStepLR', by_epoch=True, milestones=[150, 180, 
 auto_scale_lr = dict(enable=False, base_batch_size=64)
 
 default_hooks = dict(
-    checkpoint=dict(interval=10, max_keep_ckpts=2, save_best='accuracy/top1', rule='greater')
+    student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'),
+    checkpoint=dict(interval=10, max_keep_ckpts=2, save_best='accuracy/top1', rule='greater'),
 )
 
 model = dict(
@@ -89,45 +89,9 @@ model = dict(
         neck=dict(type='GlobalAveragePooling'),
         head=dict(type='LinearClsHead', num_classes=100),
     ),
-    # L = L_cls + 0.8 L_logits + 0.2 L_feat (Eq. 3)
-    distiller=dict(
-        type='DPKDistiller',
-        student_recorders=dict(
-            logits=dict(type='ModuleOutputs', source='head.fc'),
-            backbone=dict(type='ModuleOutputs', source='backbone'),
-        ),
-        teacher_recorders=dict(
-            logits=dict(type='ModuleOutputs', source='head.fc'),
-            backbone=dict(type='ModuleOutputs', source='backbone'),
-        ),
-        distill_losses=dict(
-            loss_kd=dict(type='KLDivergence', tau=4.0, loss_weight=0.8),
-            loss_dpk=dict(
-                type='DPKLoss',
-                loss_weight=0.2,
-                # the sides of the teacher's features, which is what the patches are cut from
-                transforms=dict(
-                    second_last=dict(position_grid=(16, 16)), last=dict(position_grid=(8, 8))
-                ),
-            ),
-        ),
-        loss_forward_mappings=dict(
-            loss_kd=dict(
-                preds_S=dict(recorder='logits', from_student=True),
-                preds_T=dict(recorder='logits', from_student=False),
-            ),
-            loss_dpk=dict(
-                student_feats=dict(recorder='backbone', from_student=True),
-                teacher_feats=dict(recorder='backbone', from_student=False),
-            ),
-        ),
-    ),
+    distiller=dict(type='DPKDistiller', records=dict(feats='backbone', logits='head.fc')),
 )
 
 find_unused_parameters = False
 
 custom_imports = dict(imports=['dpk_mm'], allow_failed_imports=False)
-custom_hooks = [
-    dict(type='mmrazor.CKAMaskRatioHook', samples='images'),
-    dict(type='mmrazor.StudentCheckpointHook'),
-]

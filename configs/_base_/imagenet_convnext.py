@@ -1,6 +1,6 @@
 # ConvNeXt teachers of ResNet-18. The authors' code starts at a rate of 0.02 with these teachers; the
 # text has 0.1 for all.
-_base_ = './imagenet_dpk.py'
+_base_ = './imagenet.py'
 
 model = dict(
     teacher=dict(
@@ -9,13 +9,7 @@ model = dict(
         neck=None,
         head=dict(in_channels=768),
     ),
-    distiller=dict(
-        teacher_recorders=dict(
-            # Maps have to be taken from the stages: a second entry of out_indices would add a norm
-            # that no published checkpoint has.
-            backbone=dict(
-                type='MultiModuleOutputs', source=['backbone.stages.2', 'backbone.stages.3']
-            )
-        )
-    ),
+    # Maps have to be taken from the stages: a second entry of out_indices would add a norm that no published
+    # checkpoint has.
+    distiller=dict(records=dict(feats=dict(teacher=['backbone.stages.2', 'backbone.stages.3']))),
 )

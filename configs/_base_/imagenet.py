@@ -1,6 +1,6 @@
-# ImageNet: data, schedule and losses of the text; a config of a pair gives the two networks and the
-# sizes of the transformation modules. The authors' code differs in its recipe: eight times this
-# batch, AdamW for the transformation modules, RandAugment, and a student that is trained already.
+# ImageNet: data and schedule of the text; a pair gives the two networks, and a leaf the method. The authors' code
+# differs in its recipe: eight times this batch, AdamW for the transformation modules, RandAugment, and a student that
+# is trained already (recipes/imagenet_authors.py).
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 
 dataset_type = 'ImageNet'
@@ -49,7 +49,8 @@ param_scheduler = dict(type='StepLR', by_epoch=True, step_size=25, gamma=0.5)
 auto_scale_lr = dict(enable=False, base_batch_size=256)
 
 default_hooks = dict(
-    checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='accuracy/top1', rule='greater')
+    student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'),
+    checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='accuracy/top1', rule='greater'),
 )
 
 model = dict(
@@ -87,37 +88,12 @@ model = dict(
         neck=dict(type='GlobalAveragePooling'),
         head=dict(type='LinearClsHead', num_classes=1000, in_channels=2048),
     ),
-    # L = L_cls + 0.8 L_logits + 0.2 L_feat (Eq. 3)
     distiller=dict(
         type='DPKDistiller',
-        student_recorders=dict(
-            logits=dict(type='ModuleOutputs', source='head.fc'),
-            backbone=dict(type='ModuleOutputs', source='backbone'),
-        ),
-        teacher_recorders=dict(
-            logits=dict(type='ModuleOutputs', source='head.fc'),
-            backbone=dict(type='ModuleOutputs', source='backbone'),
-        ),
-        distill_losses=dict(
-            loss_kd=dict(type='KLDivergence', tau=1.0, loss_weight=0.8),
-            loss_dpk=dict(
-                type='DPKLoss',
-                loss_weight=0.2,
-                # the sides of the teacher's features at 224x224
-                transforms=dict(
-                    second_last=dict(position_grid=(14, 14)), last=dict(position_grid=(7, 7))
-                ),
-            ),
-        ),
-        loss_forward_mappings=dict(
-            loss_kd=dict(
-                preds_S=dict(recorder='logits', from_student=True),
-                preds_T=dict(recorder='logits', from_student=False),
-            ),
-            loss_dpk=dict(
-                student_feats=dict(recorder='backbone', from_student=True),
-                teacher_feats=dict(recorder='backbone', from_student=False),
-            ),
+        # by side, so that a pair can change one of them
+        records=dict(
+            feats=dict(student='backbone', teacher='backbone'),
+            logits=dict(student='head.fc', teacher='head.fc'),
         ),
     ),
 )
@@ -125,7 +101,3 @@ model = dict(
 find_unused_parameters = False
 
 custom_imports = dict(imports=['dpk_mm'], allow_failed_imports=False)
-custom_hooks = [
-    dict(type='mmrazor.CKAMaskRatioHook', samples='images'),
-    dict(type='mmrazor.StudentCheckpointHook'),
-]

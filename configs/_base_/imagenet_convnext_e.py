@@ -1,6 +1,6 @@
 # ConvNeXt teachers of ConvNeXt-E. mmpretrain trains ConvNeXt at 4e-3 for 4096 images, which is 1e-3 for
 # 1024, does not clip, and reports a moving average of the weights, which is left out here.
-_base_ = './imagenet_dpk_adamw.py'
+_base_ = './imagenet_adamw.py'
 
 model = dict(
     architecture=dict(
@@ -22,20 +22,9 @@ model = dict(
         neck=None,
         head=dict(in_channels=768),
     ),
-    distiller=dict(
-        # The backbones return pooled vectors: the norm comes after pooling, and the logits need it so.
-        # A second entry of out_indices would add a norm that no published checkpoint has.
-        student_recorders=dict(
-            backbone=dict(
-                type='MultiModuleOutputs', source=['backbone.stages.2', 'backbone.stages.3']
-            )
-        ),
-        teacher_recorders=dict(
-            backbone=dict(
-                type='MultiModuleOutputs', source=['backbone.stages.2', 'backbone.stages.3']
-            )
-        ),
-    ),
+    # The backbones return pooled vectors: the norm comes after pooling, and the logits need it so. A second entry of
+    # out_indices would add a norm that no published checkpoint has.
+    distiller=dict(records=dict(feats=['backbone.stages.2', 'backbone.stages.3'])),
 )
 
 optim_wrapper = dict(clip_grad=None)

@@ -1,3 +1,4 @@
+# ResNet-101 teaches ResNet-50 on COCO: networks, teacher, schedule. A leaf adds the method.
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py'
 
 model = dict(
@@ -18,27 +19,8 @@ model = dict(
     ),
     # FGD's inheriting strategy: what the student has in common with the teacher starts from it.
     inherit=['neck', 'rpn_head', 'roi_head'],
-    distiller=dict(
-        type='DPKDistiller',
-        student_recorders=dict(
-            neck=dict(type='ModuleOutputs', source='neck'),
-            data_samples=dict(type='ModuleInputs', source=''),
-        ),
-        teacher_recorders=dict(neck=dict(type='ModuleOutputs', source='neck')),
-        distill_losses=dict(
-            # P2 to P5; P6 is for proposals only. Other weights by name:
-            # 'dpk_two_stage_text', 'dpk_faster_rcnn_r101_r18_code', '..._r101_r50_code',
-            # '..._r152_r50_code'.
-            loss_fgd=dict(type='FGDLoss', levels=(0, 1, 2, 3), weights='fgd_two_stage')
-        ),
-        loss_forward_mappings=dict(
-            loss_fgd=dict(
-                student_feats=dict(recorder='neck', from_student=True),
-                teacher_feats=dict(recorder='neck', from_student=False),
-                data_samples=dict(recorder='data_samples', from_student=True, data_idx=1),
-            )
-        ),
-    ),
+    # the outputs of the neck, P2 to P6 (RetinaNet: P3 to P7)
+    distiller=dict(type='DPKDistiller', records=dict(feats='neck')),
 )
 
 # 0.01 for 8 GPUs x 2 images, as in DPK's released detection configs; mmdet and FGD use 0.02.
@@ -46,4 +28,4 @@ optim_wrapper = dict(optimizer=dict(lr=0.01), clip_grad=dict(max_norm=35, norm_t
 find_unused_parameters = False
 
 custom_imports = dict(imports=['dpk_mm'], allow_failed_imports=False)
-custom_hooks = [dict(type='mmrazor.StudentCheckpointHook')]
+default_hooks = dict(student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'))

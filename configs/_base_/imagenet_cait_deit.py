@@ -1,6 +1,6 @@
 # CaiT-S24 teaches DeiT. The paper does not say which blocks it compares; here they are the last one
 # and the middle one of each.
-_base_ = './imagenet_dpk_adamw.py'
+_base_ = './imagenet_adamw.py'
 
 model = dict(
     architecture=dict(
@@ -36,24 +36,12 @@ model = dict(
     # `auto` looks for a head, which this wrapper keeps out of sight
     teacher_forward='logits',
     distiller=dict(
-        student_recorders=dict(
-            logits=dict(source='head.layers.head'),
-            backbone=dict(
-                type='MultiModuleOutputs', source=['backbone.layers.5', 'backbone.layers.11']
+        records=dict(
+            feats=dict(
+                student=['backbone.layers.5', 'backbone.layers.11'],
+                teacher=['model.blocks.11', 'model.blocks.23'],
             ),
-        ),
-        teacher_recorders=dict(
-            logits=dict(source='model.head'),
-            backbone=dict(type='MultiModuleOutputs', source=['model.blocks.11', 'model.blocks.23']),
-        ),
-        distill_losses=dict(
-            loss_dpk=dict(
-                # DeiT's class token goes along with the patches; CaiT's joins after these blocks.
-                transforms=dict(
-                    second_last=dict(student_extra_tokens=1, position_grid=(14, 14)),
-                    last=dict(student_extra_tokens=1, position_grid=(14, 14)),
-                )
-            )
-        ),
+            logits=dict(student='head.layers.head', teacher='model.head'),
+        )
     ),
 )

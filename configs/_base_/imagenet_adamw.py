@@ -1,6 +1,6 @@
 # The recipe of DeiT, Swin and ConvNeXt in mmpretrain, for students of these families. The paper says
 # that ConvNeXt-E is trained like the official models, and nothing of its transformer students.
-_base_ = './imagenet_dpk.py'
+_base_ = './imagenet.py'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -1,0 +1,8 @@
+_base_ = '../../cifar100.py'
+
+model = dict(
+    architecture=dict(backbone=dict(type='CIFARMobileNetV2'), head=dict(in_channels=1280)),
+    teacher=dict(backbone=dict(type='CIFARResNet50'), head=dict(in_channels=2048)),
+    # as the field publishes it; its keys are renamed on loading
+    teacher_ckpt='checkpoints/cifar100/ResNet50_vanilla/ckpt_epoch_240.pth',
+)

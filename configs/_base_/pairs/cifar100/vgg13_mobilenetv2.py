@@ -1,0 +1,8 @@
+_base_ = '../../cifar100.py'
+
+model = dict(
+    architecture=dict(backbone=dict(type='CIFARMobileNetV2'), head=dict(in_channels=1280)),
+    teacher=dict(backbone=dict(type='CIFARVGG', arch='vgg13'), head=dict(in_channels=512)),
+    # as the field publishes it; its keys are renamed on loading
+    teacher_ckpt='checkpoints/cifar100/vgg13_vanilla/ckpt_epoch_240.pth',
+)

@@ -1,0 +1,1 @@
+_base_ = '../../imagenet_cait_deit.py'

@@ -1,0 +1,6 @@
+_base_ = '../../imagenet.py'
+
+model = dict(
+    teacher=dict(backbone=dict(depth=50)),
+    teacher_ckpt='torchvision://resnet50',
+)

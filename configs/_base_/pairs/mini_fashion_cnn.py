@@ -1,0 +1,22 @@
+_base_ = '../mini_fashion.py'
+
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='DPKDistill',
+    # `to_dict` copies: a change of the one must not reach the other.
+    architecture=dict(_base_.model.to_dict(), _scope_='mmpretrain'),
+    teacher=dict(
+        _base_.model.to_dict(),
+        _scope_='mmpretrain',
+        backbone=dict(_base_.model.backbone.to_dict(), stem_channels=16, base_channels=16),
+        head=dict(_base_.model.head.to_dict(), in_channels=128),
+    ),
+    teacher_ckpt='work_dirs/fashion_cnn_teacher/epoch_15.pth',
+    teacher_command='python tools/train.py configs/mini/fashion_cnn_teacher.py',
+    distiller=dict(type='DPKDistiller', records=dict(feats='backbone', logits='head.fc')),
+)
+
+find_unused_parameters = False
+
+default_hooks = dict(student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'))

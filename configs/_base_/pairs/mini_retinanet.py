@@ -1,0 +1,26 @@
+_base_ = '../mini_retinanet.py'
+
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='DPKDistill',
+    # `to_dict` copies: a change of the one must not reach the other.
+    architecture=dict(_base_.model.to_dict(), _scope_='mmdet'),
+    teacher=dict(
+        _base_.model.to_dict(),
+        _scope_='mmdet',
+        backbone=dict(_base_.model.backbone.to_dict(), base_channels=32),
+        neck=dict(_base_.model.neck.to_dict(), in_channels=[32, 64, 128, 256]),
+    ),
+    teacher_ckpt='work_dirs/retinanet_teacher/epoch_8.pth',
+    teacher_command='python tools/train.py configs/mini/retinanet_teacher.py',
+    # Nothing is inherited, so that all students begin with the same random weights and the
+    # comparison is of the losses alone; `['bbox_head']` would fit.
+    inherit=None,
+    distiller=dict(type='DPKDistiller', records=dict(feats='neck')),
+)
+
+find_unused_parameters = False
+
+custom_imports = dict(imports=['dpk_mm'], allow_failed_imports=False)
+default_hooks = dict(student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'))

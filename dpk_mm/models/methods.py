@@ -1,0 +1,91 @@
+"""The methods of our configs: ``distill_losses`` by one call, for any pair of :mod:`dpk_mm.models.pairs`.
+
+A text config reads it after its ``_base_`` line, which names the pair::
+
+    _base_ = '../_base_/pairs/coco_faster_rcnn_r152_r50.py'
+    from dpk_mm.models.methods import dpk_fgd
+
+    model = dict(distiller=dict(distill_losses=dpk_fgd('coco/faster_rcnn', 'dpk_two_stage_text')))
+
+What they give is plain dicts: a config that inherits this one changes any number of them by its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import UsageError
+from .pairs import dpk_transforms, find_pair
+
+Losses = dict[str, dict[str, Any]]
+
+
+def kd(tau: float = 1.0, loss_weight: float = 0.8, **kwargs: Any) -> Losses:
+    """KD on the logits.
+
+    Args:
+        tau: Temperature; DPK has 1 on ImageNet and 4 on CIFAR-100.
+        loss_weight: alpha in Eq. 3 of DPK.
+        **kwargs: Of ``KDLoss``.
+    """
+    return dict(loss_kd=dict(type='KDLoss', tau=tau, loss_weight=loss_weight, **kwargs))
+
+
+def dpk(
+    pair: str, stages: Sequence[str] | None = None, loss_weight: float = 0.2, **changes: Any
+) -> Losses:
+    """DPK with the mean squared error (Eq. 4), for classifiers.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        stages: Which of its stages; all by default.
+        loss_weight: beta in Eq. 3.
+        **changes: Arguments of every stage, in place of the pair's, such as ``encoder_depth=1``.
+    """
+    transforms = {name: stage | changes for name, stage in dpk_transforms(pair, stages).items()}
+    return dict(loss_dpk=dict(type='DPKLoss', loss_weight=loss_weight, transforms=transforms))
+
+
+def fgd(pair: str, weights: str | Mapping[str, float], name: str = 'loss_fgd') -> Losses:
+    """FGD on all levels of a detector's neck that the pair compares.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        weights: Name of published weights, or the four of them; see ``FGDLoss``.
+        name: The loss's key.
+
+    Raises:
+        UsageError: (a ValueError) If the pair is not one of detectors.
+    """
+    row = find_pair(pair)
+    if not row.levels:
+        raise UsageError(
+            f'FGD compares levels of a detector, but {pair!r} is a pair of classifiers.'
+        )
+    sizes = next(iter(row.stages.values()))
+    widths = dict(student_channels=sizes.student_channels, teacher_channels=sizes.teacher_channels)
+    return {name: dict(type='FGDLoss', levels=row.levels, weights=weights, **widths)}
+
+
+def dpk_fgd(
+    pair: str,
+    weights: str | Mapping[str, float],
+    stages: Sequence[str] | None = None,
+    name: str = 'loss_dpk',
+) -> Losses:
+    """DPK with FGD as its criterion (Eq. 9): FGD sees all levels, those of ``stages`` as hybrid features.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        weights: As of :func:`fgd`.
+        stages: Which of the pair's stages; all by default.
+        name: The loss's key.
+
+    Raises:
+        UsageError: (a ValueError) If the pair is not one of detectors, or has no such stage.
+    """
+    criterion = fgd(pair, weights)['loss_fgd']
+    return {
+        name: dict(type='DPKLoss', transforms=dpk_transforms(pair, stages), criterion=criterion)
+    }
