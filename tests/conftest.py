@@ -32,3 +32,10 @@ def _own_globals(_own_globals_of_the_module, pytestconfig):
     _seed(pytestconfig)
     with restored_globals(fresh=False):
         yield
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Puts files with slow tests first, so that no worker is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in slow)
