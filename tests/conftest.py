@@ -1,3 +1,41 @@
-"""mmdet cannot be imported with mmcv-lite before dpk_mm has repaired it, whatever file runs first."""
+"""One thread a process, and no test sees what another one left in the process."""
 
-import dpk_mm  # noqa: F401
+import os
+
+# before PyTorch reads them, and for every process that a test starts: several threads in each of
+# several processes on a busy machine wait for each other and take many times as long
+for _name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
+    os.environ.setdefault(_name, '1')
+
+import pytest  # noqa: E402
+
+# mmdet cannot be imported with mmcv-lite before dpk_mm has repaired it, whatever file runs first
+import dpk_mm  # noqa: E402, F401
+from tests.helpers.global_state import restored_globals, seed_all  # noqa: E402
+
+
+def _seed(config: pytest.Config) -> None:
+    # pytest-randomly seeds each test itself; a test that needs one seed says so in both cases
+    if not config.getoption('randomly_reset_seed', False):
+        seed_all(0)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _own_globals_of_the_module(pytestconfig):
+    _seed(pytestconfig)
+    with restored_globals(fresh=True):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_globals(_own_globals_of_the_module, pytestconfig):
+    _seed(pytestconfig)
+    with restored_globals(fresh=False):
+        yield
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Puts files with slow tests first, so that no worker is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in slow)

@@ -1,6 +1,5 @@
 """Every ablation config differs from the paper's ablation setting in what its name says, and in nothing else."""
 
-from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmrazor.registry import MODELS
-from torch import nn
 
 import dpk_mm  # noqa: F401
 from dpk_mm.functional import (
@@ -27,6 +25,7 @@ from dpk_mm.functional import (
     uncertainty_scores,
 )
 from dpk_mm.modules import FixedMaskRatio, count_parameters
+from tests.helpers.meta import parameters_on_meta
 
 FOLDER = Path(__file__).parents[1] / 'configs' / 'dpk' / 'ablations'
 FAMILIES = ('mask_', 'prior_', 'transform_', 'loss_', 'encode_', 'active_')
@@ -66,20 +65,6 @@ def last(name):
     found = stages(load(name))
     assert [stage for stage, cfg in found.items() if cfg is not None] == ['last']
     return found['last']
-
-
-@contextmanager
-def parameters_on_meta():
-    """Parameters have shapes without memory or initialisation."""
-    register = nn.Module.register_parameter
-
-    def register_on_meta(self, name, param):
-        register(self, name, param)
-        if param is not None:
-            self._parameters[name] = nn.Parameter(param.to('meta'), param.requires_grad)
-
-    with mock.patch.object(nn.Module, 'register_parameter', register_on_meta):
-        yield
 
 
 def small_loss(name):

@@ -1,9 +1,7 @@
 """Every classification config loads, its model builds, and it says what its name says."""
 
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from unittest import mock
 
 import mmpretrain
 import pytest
@@ -22,6 +20,7 @@ from dpk_mm.functional import tokens_to_map
 from dpk_mm.models.backbones import PUBLISHED_ARCHS
 from dpk_mm.models.pairs import PAIRS
 from dpk_mm.models.teacher.checkpoint import load_teacher
+from tests.helpers.meta import parameters_on_meta
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 CIFAR = [pair for pair in PAIRS if pair.startswith('cifar100/')]
@@ -97,20 +96,6 @@ def _scope():
 
 def load(name):
     return Config.fromfile(CONFIGS / name)
-
-
-@contextmanager
-def parameters_on_meta():
-    """Parameters have shapes without memory or initialisation; buffers are real."""
-    register = nn.Module.register_parameter
-
-    def register_on_meta(self, name, param):
-        register(self, name, param)
-        if param is not None:
-            self._parameters[name] = nn.Parameter(param.to('meta'), param.requires_grad)
-
-    with mock.patch.object(nn.Module, 'register_parameter', register_on_meta):
-        yield
 
 
 def build_on_meta(cfg):

@@ -1,17 +1,15 @@
 """Every config loads, its model builds, and it says what its name says."""
 
-from contextlib import contextmanager
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from torch import nn
 
 import dpk_mm  # noqa: F401
 from dpk_mm.checkpoint.student_config import student_config
 from dpk_mm.datasets import METAINFO
+from tests.helpers.meta import parameters_on_meta
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 DETECTORS = ('faster_rcnn', 'retinanet')
@@ -83,20 +81,6 @@ KEYS = {
 
 def load(name):
     return Config.fromfile(CONFIGS / name)
-
-
-@contextmanager
-def parameters_on_meta():
-    """Parameters have shapes without memory or initialisation; buffers are real."""
-    register = nn.Module.register_parameter
-
-    def register_on_meta(self, name, param):
-        register(self, name, param)
-        if param is not None:
-            self._parameters[name] = nn.Parameter(param.to('meta'), param.requires_grad)
-
-    with mock.patch.object(nn.Module, 'register_parameter', register_on_meta):
-        yield
 
 
 def build(model):

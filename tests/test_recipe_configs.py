@@ -1,10 +1,8 @@
 """The recipes of the authors' code: what a config of them really builds, by value."""
 
 import math
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,6 +21,7 @@ from torch import nn
 
 import dpk_mm  # noqa: F401
 from dpk_mm.checkpoint.student_config import student_config
+from tests.helpers.meta import parameters_on_meta
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 IMAGENET = 'dpk/authors/resnet34_resnet18.py'
@@ -41,20 +40,6 @@ def _scope():
 
 def load(name):
     return Config.fromfile(CONFIGS / name)
-
-
-@contextmanager
-def parameters_on_meta():
-    """Parameters have shapes without memory or initialisation; buffers are real."""
-    register = nn.Module.register_parameter
-
-    def register_on_meta(self, name, param):
-        register(self, name, param)
-        if param is not None:
-            self._parameters[name] = nn.Parameter(param.to('meta'), param.requires_grad)
-
-    with mock.patch.object(nn.Module, 'register_parameter', register_on_meta):
-        yield
 
 
 @pytest.mark.parametrize('name', PLAIN)

@@ -1,7 +1,6 @@
 import errno
 import os
 import subprocess
-from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,8 @@ import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.fileio import FileClient, LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
-from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, save_checkpoint
-from mmengine.visualization import Visualizer
 from torch import nn
 
 from dpk_mm import compat, fileio
@@ -22,12 +18,6 @@ from dpk_mm.compat.atomic_checkpoints import numbered_checkpoints
 from dpk_mm.fileio import DiskFullError
 
 compat.apply()
-
-
-@pytest.fixture(autouse=True)
-def own_globals(monkeypatch):
-    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        monkeypatch.setattr(manager, '_instance_dict', OrderedDict())
 
 
 class Model(BaseModel):

@@ -12,13 +12,12 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
-from mmengine.logging import HistoryBuffer, MessageHub, MMLogger
+from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import CheckpointLoader, Runner, checkpoint
-from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -28,13 +27,6 @@ from dpk_mm.compat import load_checkpoint_file
 from dpk_mm.errors import CheckpointError, DamagedCheckpointError, UnsafeCheckpointError
 
 compat.apply()
-
-
-@pytest.fixture(autouse=True)
-def own_globals(monkeypatch):
-    """Keeps what a Runner makes current (default scope, message hub, ...) to the test."""
-    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        monkeypatch.setattr(manager, '_instance_dict', OrderedDict())
 
 
 class Numbers(Dataset):

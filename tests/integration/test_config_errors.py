@@ -3,16 +3,12 @@
 import os
 import runpy
 import sys
-from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
 
 import dpk_mm  # noqa: F401
 from dpk_mm.datasets import generate_shapes
@@ -40,8 +36,6 @@ def place(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_globals(monkeypatch):
-    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        monkeypatch.setattr(manager, '_instance_dict', OrderedDict())
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv('LOCAL_RANK', '0')
     monkeypatch.delenv('DPK_TRACEBACK', raising=False)

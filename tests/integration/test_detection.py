@@ -11,6 +11,9 @@ import pytest
 import torch
 
 from dpk_mm.datasets import generate_shapes
+from tests.helpers.forked import run_tool
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 SMALL = ['train_cfg.max_epochs=2', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0']
@@ -44,6 +47,13 @@ def run(*command, expect=0, **env):
 
 def python(*command, **kwargs):
     return run(sys.executable, *command, **kwargs)
+
+
+def forked(place, script, *arguments, expect=0):
+    """The same command without the time of the imports, for what is not the first of its kind."""
+    done = run_tool(script, *arguments, log=place / 'forked.log')
+    assert (done.returncode == 0) == (expect == 0), done.stdout[-3000:]
+    return done.stdout
 
 
 def metrics(folder):
@@ -119,12 +129,11 @@ def test_full_student_exported_and_stock_mmdet_score_the_same(place, trained):
     options = ['--cfg-options', *data_options(place)]
     python('tools/export_student.py', out / 'epoch_2.pth', place / 'student.pth')
     scores = {}
-    for name, cfg, checkpoint in (
-        ('full', config, out / 'epoch_2.pth'),
-        ('student', plain, out / 'student_last.pth'),
-    ):
-        python('tools/test.py', cfg, checkpoint, '--work-dir', place / name, *options)
-        scores[name] = metrics(place / name)
+    command = ['tools/test.py', config, out / 'epoch_2.pth', '--work-dir', place / 'full']
+    python(*command, *options)
+    command = ['tools/test.py', plain, out / 'student_last.pth', '--work-dir', place / 'student']
+    forked(place, *command, *options)
+    scores.update({name: metrics(place / name) for name in ('full', 'student')})
     # mmdet's own test script; dpk_mm is imported for the ops that mmcv-lite lacks
     script = Path(mmdet.__file__).parent / '.mim' / 'tools' / 'test.py'
     start = 'import dpk_mm, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")'
@@ -138,7 +147,8 @@ def test_full_student_exported_and_stock_mmdet_score_the_same(place, trained):
 
 def test_resume_goes_on_where_it_stopped(place, trained, teacher):
     options = [o for o in data_options(place) if 'max_epochs' not in o]
-    text = python(
+    text = forked(
+        place,
         *(
             'tools/train.py',
             'configs/mini/faster_rcnn_dpk.py',
@@ -157,14 +167,14 @@ def test_modules_are_measured_by_their_error(place, trained, teacher):
     config = 'configs/mini/faster_rcnn_dpk.py'
     command = ['tools/analysis/hybrid_error.py', config, trained[0] / 'epoch_2.pth']
     command += ['--teacher-ckpt', teacher, '--ratios', 0, 1, '--batches', 1, '--out', out]
-    text = python(*command, '--cfg-options', *data_options(place))
+    text = forked(place, *command, '--cfg-options', *data_options(place))
     assert 'loss_dpk.P4' in text and 'ratio 1' in text
     rows = json.loads(out.read_text())['rows']
     assert [row['stage'] for row in rows] == ['P4', 'P5']
     for row in rows:
         assert all(value > 0 for value in [*row['by_ratio'].values(), row['student']])
     command[2] = trained[0] / 'student_last.pth'
-    text = python(*command, '--cfg-options', *data_options(place), expect=1)
+    text = forked(place, *command, '--cfg-options', *data_options(place), expect=1)
     assert 'a checkpoint of the whole training is needed' in text.splitlines()[-1]
     assert 'Traceback' not in text
 
@@ -182,7 +192,8 @@ def test_two_processes_without_a_gpu(place, teacher, own_config):
 
 
 def test_a_missing_teacher_stops_before_training(place):
-    text = python(
+    text = forked(
+        place,
         *('tools/train.py', 'configs/mini/faster_rcnn_dpk.py', '--work-dir', place / 'missing'),
         *('--cfg-options', *data_options(place), f'model.teacher_ckpt={place}/none.pth'),
         expect=1,
@@ -194,7 +205,8 @@ def test_a_missing_teacher_stops_before_training(place):
 
 
 def test_a_wrong_teacher_stops_before_training(place, trained):
-    text = python(
+    text = forked(
+        place,
         *('tools/train.py', 'configs/mini/faster_rcnn_dpk.py', '--work-dir', place / 'wrong'),
         *('--teacher-ckpt', trained[0] / 'student_last.pth', '--cfg-options', *data_options(place)),
         expect=1,

@@ -13,9 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
 from PIL import Image
 
 import dpk_mm  # noqa: F401
@@ -27,8 +24,6 @@ ALONE = 'configs/mini/fashion_cnn_none.py'
 
 @pytest.fixture(autouse=True)
 def own_place(monkeypatch, tmp_path):
-    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        monkeypatch.setattr(manager, '_instance_dict', OrderedDict())
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
     monkeypatch.setenv('LOCAL_RANK', '0')

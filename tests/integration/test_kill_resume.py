@@ -22,6 +22,8 @@ import dpk_mm  # noqa: F401
 from dpk_mm.compat import load_checkpoint_file
 from dpk_mm.datasets import generate_shapes
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get('DPK_KILLS', '3'))
 EPOCHS = 4

@@ -1,8 +1,6 @@
 import json
 import math
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from dpk_mm.modules.mask_ratio import (
     FixedMaskRatio,
     LinearMaskRatio,
 )
+from tests.helpers.forked import run_ranks
 
 OPEN = dict(min_ratio=0.0, max_ratio=1.0)  # nothing is clamped that a similarity in [0, 1] gives
 
@@ -262,17 +261,7 @@ def _one_rank(rank, folder):
 
 
 def test_two_ranks_mask_the_same_share(tmp_path):
-    # not torch.multiprocessing: a spawned child cannot import a module of the importlib mode by its name
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
-    ranks = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)], env=env)
-        for rank in range(2)
-    ]
-    try:
-        assert [process.wait(timeout=120) for process in ranks] == [0, 0]
-    finally:
-        for process in ranks:
-            process.kill()
+    run_ranks(_one_rank, tmp_path, folder=tmp_path)
     first, second = (json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(2))
     assert first == second
 
@@ -315,7 +304,3 @@ def test_two_ranks_mask_the_same_share(tmp_path):
         for r, (a, b) in enumerate(pairs)
     ]
     assert first['cosine'] == pytest.approx(1 - sum(cosines).item() / 2, abs=1e-6)
-
-
-if __name__ == '__main__':
-    _one_rank(int(sys.argv[1]), sys.argv[2])

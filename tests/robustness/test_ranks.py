@@ -20,15 +20,16 @@ import copy
 import datetime
 import functools
 import math
-import os
-import subprocess
-import sys
 import traceback
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+
+from tests.helpers.forked import run_ranks
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 WORLDS = (2, 4)
@@ -453,26 +454,7 @@ def ranks(request, tmp_path_factory):
     """Name of a case -> what each rank returned."""
     world = request.param
     folder = tmp_path_factory.mktemp(f'world{world}')
-    environment = dict(
-        os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES=''
-    )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(world), str(folder)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-    try:
-        outputs = [p.communicate(timeout=1800)[0] for p in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output[-3000:]
+    run_ranks(rank_main, world, folder, folder=folder, world=world, seconds=1800)
     found = [torch.load(folder / f'result_{world}_{rank}.pth') for rank in range(world)]
     return {name: [f[name] for f in found] for name in CASES}
 
@@ -596,7 +578,3 @@ def test_a_step_skipped_on_one_rank_is_skipped_on_all(ranks):
     for weights in results:
         assert weights == results[0]
         assert weights[0] == weights[1] != weights[2]
-
-
-if __name__ == '__main__':
-    rank_main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -25,6 +25,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 ITERATIONS = int(os.environ.get('DPK_SOAK', '300'))
 WARM_UP = min(300, ITERATIONS // 2)

@@ -1,18 +1,14 @@
 import copy
 import pickle
 import random
-from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
-from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,12 +20,6 @@ from dpk_mm.engine.hooks.random_state_hook import (
     make_resumable,
     seed_all,
 )
-
-
-@pytest.fixture(autouse=True)
-def own_globals(monkeypatch):
-    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        monkeypatch.setattr(manager, '_instance_dict', OrderedDict())
 
 
 def draw():

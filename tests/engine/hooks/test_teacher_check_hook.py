@@ -2,10 +2,7 @@
 
 import json
 import logging
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +19,7 @@ from torch.utils.data import Dataset
 import dpk_mm  # noqa: F401
 from dpk_mm.datasets import generate_shapes
 from dpk_mm.errors import UsageError
+from tests.helpers.forked import run_ranks
 
 ROOT = Path(__file__).parents[3]
 SIZE, CLASSES, WRONG_FROM = 100, 5, 80
@@ -351,22 +349,9 @@ def _one_rank(rank, folder):
 
 def test_two_ranks_judge_alike(tmp_path):
     prepare(tmp_path)
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)), OMP_NUM_THREADS='1')
-    ranks = [
-        subprocess.Popen([sys.executable, __file__, str(r), str(tmp_path)], env=env, cwd=tmp_path)
-        for r in range(2)
-    ]
-    try:
-        assert [process.wait(timeout=240) for process in ranks] == [0, 0]
-    finally:
-        for process in ranks:
-            process.kill()
+    run_ranks(_one_rank, tmp_path, folder=tmp_path)
     first, second = (json.loads((tmp_path / f'{r}.json').read_text()) for r in range(2))
     assert first == second
     # both ranks' batches count: 2 x 2 x 8 samples
     right = sum(i * 100 // 32 < WRONG_FROM for i in range(32))
     assert [float(value) for value in first] == pytest.approx([80, 100 * right / 32], rel=1e-3)
-
-
-if __name__ == '__main__':
-    _one_rank(int(sys.argv[1]), sys.argv[2])

@@ -1,16 +1,14 @@
 """Several optimizers, one loss: the weights after some steps against those of hand-written loops."""
 
 import copy
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
@@ -18,6 +16,7 @@ from torch import nn
 import dpk_mm  # noqa: F401
 from dpk_mm.engine.optimizers.joint_optim_wrapper import JointOptimWrapper
 from dpk_mm.errors import UsageError
+from tests.helpers.forked import run_ranks
 
 ROOT = Path(__file__).parents[3]
 SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.01)
@@ -295,38 +294,25 @@ def test_wrappers_that_differ_are_refused():
         JointOptimWrapper(**dict(optim.items()))
 
 
-RANK = """
-import sys
-import torch, torch.distributed as dist
-from mmengine.model import MMDistributedDataParallel
-sys.path.insert(0, sys.argv[3])
-import test_joint_optim_wrapper as t
-rank = int(sys.argv[1])
-dist.init_process_group('gloo', init_method='file://' + sys.argv[2], rank=rank, world_size=2)
-t.init_default_scope('mmpretrain')
-for counts in t.COUNTS:
-    model = t.Toy()
-    ddp = MMDistributedDataParallel(model)
-    optim = t.wrapper(ddp, **t.copy.deepcopy(t.MIXED), accumulative_counts=counts)
-    for x in t.batches():
-        ddp.train_step(dict(inputs=x[2 * rank:2 * rank + 2]), optim)
-    torch.save(model.state_dict(), f'{sys.argv[2]}.{rank}.{counts}.pth')
-dist.destroy_process_group()
-"""
 COUNTS = (1, 2)
+
+
+def _one_rank(rank, store):
+    dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    init_default_scope('mmpretrain')
+    for counts in COUNTS:
+        model = Toy()
+        ddp = MMDistributedDataParallel(model)
+        optim = wrapper(ddp, **copy.deepcopy(MIXED), accumulative_counts=counts)
+        for x in batches():
+            ddp.train_step(dict(inputs=x[2 * rank : 2 * rank + 2]), optim)
+        torch.save(model.state_dict(), f'{store}.{rank}.{counts}.pth')
+    dist.destroy_process_group()
 
 
 def test_two_processes_step_like_one_with_the_whole_batch(tmp_path):
     store = tmp_path / 'store'
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
-    here = str(Path(__file__).parent)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-c', RANK, str(rank), str(store), here], env=env, cwd=tmp_path
-        )
-        for rank in range(2)
-    ]
-    assert [p.wait(timeout=300) for p in processes] == [0, 0]
+    run_ranks(_one_rank, store, folder=tmp_path)
     for counts in COUNTS:
         model = Toy()
         train(model, wrapper(model, **copy.deepcopy(MIXED), accumulative_counts=counts), batches())

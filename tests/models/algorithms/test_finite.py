@@ -2,16 +2,14 @@
 
 import copy
 import gc
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmrazor.registry import MODELS
@@ -22,6 +20,7 @@ import dpk_mm  # noqa: F401
 from dpk_mm.models.algorithms import finite
 from dpk_mm.models.algorithms.finite import NonFiniteLossError
 from dpk_mm.modules import CKAMaskRatio
+from tests.helpers.forked import run_ranks
 
 ROOT = Path(__file__).parents[3]
 SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.01)
@@ -375,64 +374,41 @@ def test_nothing_is_held_after_the_step():
     assert model._guard._statistics == []
 
 
-RANK = """
-import sys
-import torch, torch.distributed as dist
-from mmengine.model import MMDistributedDataParallel
-sys.path.insert(0, sys.argv[3])
-import test_finite as t
-rank = int(sys.argv[1])
-dist.init_process_group('gloo', init_method='file://' + sys.argv[2], rank=rank, world_size=2)
-t.init_default_scope('mmrazor')
-
-def run(model, names, unused=False, **cfg):
+def _steps(rank, model, names, unused=False, **cfg):
     ddp = MMDistributedDataParallel(model, find_unused_parameters=unused, broadcast_buffers=False)
-    optim = t.optimizer(ddp, **cfg)
+    optim = optimizer(ddp, **cfg)
     for name in names:
         index = int(name.strip('!'))
         torch.manual_seed(100 + index)
         # the bad value is the last image's: rank 1 has it, rank 0 does not
-        x = t.batch(index, name.endswith('!'), n=8)[4 * rank:4 * rank + 4]
+        x = batch(index, name.endswith('!'), n=8)[4 * rank : 4 * rank + 4]
         ddp.train_step(dict(inputs=x), optim)
     return model
 
-for cfg in (t.ONE, t.TWO):
-    for unused in (False, True):
-        clean = run(t.build('skip', unused), ['1', '2'], unused, **cfg)
-        skipping = run(t.build('skip', unused), ['9!', '1', '8!', '7!', '2', '6!'], unused, **cfg)
-        t.same(clean, skipping)
-# in the second step of an accumulation the first one's gradients still have to be exchanged
-two = dict(optimizer=t.SGD, accumulative_counts=2)
-model = run(t.build('skip'), ['1', '9!', '2', '3'], **two)
-weights = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
-other = weights.clone()
-dist.broadcast(other, 0)
-assert torch.equal(weights, other)
-try:
-    run(t.build('stop'), ['1', '9!', '2'], **t.ONE)
-except t.NonFiniteLossError as error:
-    print(error)
-else:
-    raise AssertionError('did not stop')
-dist.destroy_process_group()
-"""
+
+def _one_rank(rank, store):
+    dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    init_default_scope('mmrazor')
+    for cfg in (ONE, TWO):
+        for unused in (False, True):
+            clean = _steps(rank, build('skip', unused), ['1', '2'], unused, **cfg)
+            names = ['9!', '1', '8!', '7!', '2', '6!']
+            skipping = _steps(rank, build('skip', unused), names, unused, **cfg)
+            same(clean, skipping)
+    # in the second step of an accumulation the first one's gradients still have to be exchanged
+    two = dict(optimizer=SGD, accumulative_counts=2)
+    model = _steps(rank, build('skip'), ['1', '9!', '2', '3'], **two)
+    weights = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+    other = weights.clone()
+    dist.broadcast(other, 0)
+    assert torch.equal(weights, other)
+    with pytest.raises(NonFiniteLossError) as stopped:
+        _steps(rank, build('stop'), ['1', '9!', '2'], **ONE)
+    print(stopped.value)
+    dist.destroy_process_group()
 
 
 def test_all_ranks_do_the_same(tmp_path):
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
-    here = str(Path(__file__).parent)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-c', RANK, str(rank), str(tmp_path / 'store'), here],
-            env=env,
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    told = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
-    assert 'the loss of another rank is not finite' in told[0].splitlines()[-1]
-    assert 'not finite on rank 1: input (NaN)' in told[1].splitlines()[-1]
+    printed = run_ranks(_one_rank, tmp_path / 'store', folder=tmp_path)
+    assert 'the loss of another rank is not finite' in printed[0].splitlines()[-1]
+    assert 'not finite on rank 1: input (NaN)' in printed[1].splitlines()[-1]

@@ -1,0 +1,1 @@
+"""A package, so that ``tests.helpers`` is this one whatever else is installed under that name."""
