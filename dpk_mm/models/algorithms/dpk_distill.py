@@ -88,6 +88,11 @@ class DPKDistill(SingleTeacherDistill):
             raise ValueError(
                 'DPKDistill: teacher_trainable=True is not supported; the teacher is fixed.'
             )
+        if not kwargs.pop('teacher_norm_eval', True):
+            raise ValueError(
+                'DPKDistill: teacher_norm_eval=False is not supported; all of the teacher is in eval '
+                'mode.'
+            )
         architecture = kwargs.pop('architecture')
         if isinstance(architecture, dict):
             architecture = MODELS.build(architecture)
