@@ -94,15 +94,23 @@ def prepare_loading(
 
 
 def report_loading(
-    model: nn.Module, loading: Loading, missing: Iterable[str], unexpected: Iterable[str]
+    model: nn.Module,
+    loading: Loading,
+    missing: list[str],
+    unexpected: list[str],
+    shorten: bool = False,
 ) -> None:
     """Says which weights of the student were not in a file, and stops if none was.
+
+    A file that holds the student alone is said to do so in one line. For mmengine's loader, which would list every
+    weight of the distiller as missing, those are taken off the list; a strict load by torch still asks for them.
 
     Args:
         model: After the load.
         loading: Of :func:`prepare_loading`.
-        missing: All names that torch found to be missing.
-        unexpected: All names that torch did not know.
+        missing: All names that were found to be missing; changed in place if ``shorten``.
+        unexpected: All names that the model does not know.
+        shorten: Whether the distiller may be taken off ``missing`` if all of it is missing.
 
     Raises:
         UsageError: If not one weight of the student was used, or more than half of them are of another shape.
@@ -158,8 +166,11 @@ def report_loading(
     rest = [name for name in names if name.startswith('distiller.')]
     fresh = [name for name in rest if name in lacking or name in shapes]
     if fresh:
-        amount = 'The distiller is' if len(fresh) == len(rest) else f'{", ".join(fresh)} are'
-        print_log(f'{amount} not in the file and stays as it was initialised.', 'current')
+        whole = len(fresh) == len(rest)
+        told = 'The distiller is' if whole else f'{", ".join(grouped(fresh, rest))}:'
+        print_log(f'{told} not from the file and stays as it was initialised.', 'current')
+        if shorten and whole:
+            missing[:] = [name for name in missing if not name.startswith(f'{prefix}distiller.')]
 
 
 def grouped(names: Iterable[str], among: Iterable[str]) -> list[str]:

@@ -260,4 +260,5 @@ class DPKDistill(SingleTeacherDistill):
 def _after_loading(model: DPKDistill, keys: Any) -> None:
     loading = model.__dict__.pop('_loading', None)
     if loading is not None:
-        report_loading(model, loading, keys.missing_keys, keys.unexpected_keys)
+        of_torch = isinstance(keys, torch.nn.modules.module._IncompatibleKeys)
+        report_loading(model, loading, keys.missing_keys, keys.unexpected_keys, not of_torch)
