@@ -36,6 +36,12 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help="scale the learning rate from the config's auto_scale_lr.base_batch_size",
     )
+    parser.add_argument('--no-validate', action='store_true', help='train without validation')
+    parser.add_argument(
+        '--no-persistent-workers',
+        action='store_true',
+        help='start the workers of the data loaders anew in every epoch',
+    )
     parser.add_argument('--teacher-ckpt', help="the teacher's checkpoint, in place of the config's")
     add_common_arguments(parser)
     args = parser.parse_args()
@@ -54,6 +60,9 @@ def main() -> None:
             amp=args.amp,
             auto_scale_lr=args.auto_scale_lr,
             teacher_ckpt=args.teacher_ckpt,
+            no_validate=args.no_validate,
+            no_pin_memory=args.no_pin_memory,
+            no_persistent_workers=args.no_persistent_workers,
         )
         init_cpu_distributed(cfg)
         prepare_resume(cfg)

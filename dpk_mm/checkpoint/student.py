@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..compat.checkpoint import load_checkpoint_file
 from ..errors import UsageError, first_few
 from ..fileio import write_bytes_atomically
+from .weights import load_exactly, select_weights
 
 STUDENT_PREFIX = 'architecture.'
 # What a distilled model may hold besides its student; mmrazor's own algorithms save the teacher.
@@ -29,13 +31,17 @@ TRAINING_PREFIXES = ('distiller.', 'teacher.', 'data_preprocessor.')
 STUDENT_CONFIG = 'student_cfg'
 
 
-def student_state_dict(checkpoint: Mapping[str, Any]) -> OrderedDict[str, Tensor]:
+def student_state_dict(
+    checkpoint: Mapping[str, Any], averaged: bool = True
+) -> OrderedDict[str, Tensor]:
     """The student's weights under their plain names.
 
     Args:
         checkpoint: A loaded checkpoint or a bare state dict, of a distilled model (`architecture.*`
             beside `distiller.*`, and `teacher.*` in files of mmrazor) or of the student alone
-            (plain names).
+            (plain names); with or without `module.` before every name.
+        averaged: Which weights are taken where the file holds those of an exponential moving
+            average (EMA) and the raw ones, see :func:`select_weights`.
 
     Returns:
         A new dict; only a leading `architecture.` is taken off. The tensors are not copied.
@@ -43,8 +49,8 @@ def student_state_dict(checkpoint: Mapping[str, Any]) -> OrderedDict[str, Tensor
     Raises:
         UsageError: If the checkpoint is neither of the two.
     """
-    state = checkpoint.get('state_dict', checkpoint)
-    if not isinstance(state, Mapping) or not state:
+    state, _ = select_weights(checkpoint, averaged)
+    if not state:
         raise UsageError(
             "the checkpoint holds no weights: a dict with a 'state_dict' or a bare state dict was "
             'expected'
@@ -92,12 +98,14 @@ def student_state_dict(checkpoint: Mapping[str, Any]) -> OrderedDict[str, Tensor
 
 
 def read_student(
-    filename: str | os.PathLike[str],
+    filename: str | os.PathLike[str], averaged: bool = True
 ) -> tuple[OrderedDict[str, Tensor], dict[str, Any]]:
     """Reads the student of a checkpoint file.
 
     Args:
         filename: A full or a student-only checkpoint: a file, or a URL.
+        averaged: Which weights are taken where the file holds averaged (EMA) and raw ones; one
+            line of the log says so.
 
     Returns:
         Its weights under plain names, and the checkpoint's `meta` (empty for a bare state dict). In
@@ -111,12 +119,15 @@ def read_student(
     """
     checkpoint = load_checkpoint_file(filename, map_location='cpu')
     try:
-        weights = student_state_dict(checkpoint)
+        state, note = select_weights(checkpoint, averaged)
+        weights = student_state_dict(state)
     except UsageError as error:
         raise UsageError(f'{os.fspath(filename)}: {error}') from None
+    if note:
+        print_log(f'{os.fspath(filename)}: {note}.', 'current')
     meta = dict(checkpoint.get('meta') or {}) if 'state_dict' in checkpoint else {}
     own_config = meta.pop(STUDENT_CONFIG, None)
-    if any(name.startswith(STUDENT_PREFIX) for name in checkpoint.get('state_dict', checkpoint)):
+    if any(name.startswith(STUDENT_PREFIX) for name in state):
         meta.pop('cfg', None)
         if own_config is not None:
             meta['cfg'] = own_config
@@ -132,25 +143,21 @@ def load_student(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         source: The name of the file, for the message.
 
     Raises:
-        UsageError: If a weight is missing, left over or of another shape. Counters of batches
+        UsageError: If a weight is missing, left over or of another shape. What may be left over is
+            said in `dpk_mm/checkpoint/weights.py`; of what is missing, only batch norm's counters
             (`num_batches_tracked`) do not count, since files of old releases lack them.
     """
-    try:
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        lines = [line.strip().rstrip('.') for line in str(error).splitlines()[1:]] or [str(error)]
-        raise UsageError(
-            f'{source} does not fit the student of the config, {type(model).__name__}: '
-            f'{first_few(lines)}; give the config that the checkpoint was trained with'
-        ) from None
+    misfits = load_exactly(model, weights)
     trouble = [
         f'{kind} {first_few(names, quote=True)}'
-        for kind, names in (
-            ('it lacks', [n for n in missing if not n.endswith('num_batches_tracked')]),
-            ('it has besides', [n for n in unexpected if not n.endswith('num_batches_tracked')]),
-        )
+        for kind, names in (('it lacks', misfits.missing), ('it has besides', misfits.unexpected))
         if names
     ]
+    if misfits.shapes:
+        shapes = [f'{k} is {list(a)} instead of {list(b)}' for k, (a, b) in misfits.shapes.items()]
+        trouble.append(first_few(shapes))
+    if misfits.errors:
+        trouble.append(first_few(misfits.errors))
     if trouble:
         raise UsageError(
             f'{source} does not fit the student of the config, {type(model).__name__}: '
@@ -183,7 +190,10 @@ def save_student(
 
 
 def export_student(
-    checkpoint_file: str | os.PathLike[str], out_file: str | os.PathLike[str], force: bool = False
+    checkpoint_file: str | os.PathLike[str],
+    out_file: str | os.PathLike[str],
+    force: bool = False,
+    averaged: bool = True,
 ) -> list[str]:
     """Writes the student of a checkpoint alone, for stock mmdet or mmpretrain.
 
@@ -194,6 +204,7 @@ def export_student(
         checkpoint_file: A full or a student-only checkpoint.
         out_file: The file to write.
         force: Whether to replace `out_file` if it is there.
+        averaged: Which weights are written where the file holds averaged (EMA) and raw ones.
 
     Returns:
         The names of the weights written.
@@ -208,7 +219,7 @@ def export_student(
         raise UsageError(
             f'{out_file} is there already: name another file, or replace it with --force'
         )
-    weights, meta = read_student(checkpoint_file)
+    weights, meta = read_student(checkpoint_file, averaged)
     save_student(out_file, weights, meta)
     return list(weights)
 

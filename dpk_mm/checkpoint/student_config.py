@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmrazor.registry import HOOKS
 from torch import nn
 
@@ -26,6 +26,11 @@ def is_distillation(cfg: Config) -> bool:
 def unwrap(model: nn.Module) -> nn.Module:
     """The model inside a wrapper for distributed runs."""
     return model.module if is_model_wrapper(model) else model
+
+
+def deployed(model: nn.Module) -> nn.Module:
+    """The model inside what merges predictions of changed images (test-time augmentation)."""
+    return model.module if isinstance(model, BaseTTAModel) else model
 
 
 def student_config(cfg: Config) -> Config:
@@ -51,6 +56,12 @@ def student_config(cfg: Config) -> Config:
             f'{cfg.filename or "the config"} has no model: a config with `model = dict(...)` was '
             'expected'
         )
+    inner = model.get('module')
+    if isinstance(inner, dict) and 'architecture' in inner:  # a model of test-time augmentation
+        cfg.model = inner
+        cfg = student_config(cfg)
+        cfg.model = ConfigDict({**model, 'module': cfg.model})
+        return cfg
     if not is_distillation(cfg):
         return cfg
 

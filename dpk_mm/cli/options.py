@@ -9,11 +9,13 @@ import argparse
 import difflib
 import inspect
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from ..errors import UsageError
@@ -23,8 +25,17 @@ from .errors import TRACEBACK
 RUNNER_KEYS = {
     *inspect.signature(Runner.__init__).parameters,
     *('activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval'),
-    *('find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'sync_bn'),
+    *('find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'sync_bn', 'strategy'),
 }
+# Read by the tools.
+OTHER_KEYS = {'tta_model', 'tta_pipeline'}
+# What a test does not read.
+TRAINING_KEYS = (
+    *('train_dataloader', 'train_cfg', 'val_dataloader', 'val_cfg', 'val_evaluator'),
+    *('optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'load_from', 'resume'),
+    *('model.teacher', 'model.teacher_ckpt', 'model.student_ckpt', 'model.distiller'),
+    *('model.inherit', 'model.non_finite'),
+)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +50,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         'or key="[(a,b),(c,d)]" (with the quotation marks, without white space)',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument(
+        '--no-pin-memory',
+        action='store_true',
+        help='leave the batches of the data loaders in pageable memory',
+    )
     # torch.distributed.launch gives the first spelling or the second, by its version
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     parser.add_argument(
@@ -70,15 +86,17 @@ def load_config(
         The config, with `work_dir` set.
 
     Raises:
-        UsageError: If the file is not there, or a key of `options` is a typing error.
+        UsageError: If the file is not there, or a key of `options` is a typing error or one that
+            nothing reads.
     """
     if not Path(filename).is_file():
         raise UsageError(f'there is no config {filename}: give the path of a config, see configs/')
     cfg = Config.fromfile(filename)
-    for key in options or {}:
-        _check_option(cfg, key)
+    options = {_of_student(cfg, key): value for key, value in (options or {}).items()}
+    for key, value in options.items():
+        _check_option(cfg, key, value)
     if options:
-        cfg.merge_from_dict(dict(options))
+        cfg.merge_from_dict(options)
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
@@ -86,12 +104,89 @@ def load_config(
     return cfg
 
 
-def _check_option(cfg: Config, dotted: str) -> None:
-    """Refuses a key of `--cfg-options` that leads nowhere and looks like one that is there.
+def unread_in_test(options: Mapping[str, Any]) -> list[str]:
+    """What to say of keys of `--cfg-options` that a test does not read.
 
-    The last part is not looked at, except at the top: a new setting is often right there, and a
-    wrong one fails when the object is built.
+    Args:
+        options: Dotted keys and values.
+
+    Returns:
+        One sentence, or none.
     """
+    unread = [
+        key
+        for key in options
+        if any(key == name or key.startswith(f'{name}.') for name in TRAINING_KEYS)
+    ]
+    if not unread:
+        return []
+    return [f'--cfg-options {" ".join(unread)}: a test does not read this, it is for training']
+
+
+def _of_student(cfg: Config, dotted: str) -> str:
+    """Leads `model.X` of a distillation to the student, where a plain model has it.
+
+    Only if the student has `X` and the algorithm does not; one line on stderr says so.
+
+    Raises:
+        UsageError: If neither of the two has `X`: a test, which builds the student alone, would not
+            notice.
+    """
+    parts = dotted.split('.')
+    model = cfg.get('model') or {}
+    student = model.get('architecture')
+    if len(parts) < 2 or parts[0] != 'model' or not isinstance(student, dict):
+        return dotted
+    name = parts[1]
+    of_algorithm, of_student = {*model, *_arguments(model)}, {*student, *_arguments(student)}
+    if name in of_algorithm:
+        return dotted
+    if name not in of_student:
+        if _arguments(model):  # else the class is not known here, and building it will tell
+            places = {known: f'model.{known}' for known in of_algorithm}
+            places |= {k: f'model.architecture.{k}' for k in of_student if k not in of_algorithm}
+            close = difflib.get_close_matches(name, places, n=1)
+            meant = f'; did you mean {".".join([places[close[0]], *parts[2:]])}?' if close else ''
+            raise UsageError(
+                f'--cfg-options {dotted}: neither the algorithm {model.get("type")} nor its student '
+                f'{student.get("type")} has {name}{meant}'
+            )
+        return dotted
+    longer = '.'.join(['model', 'architecture', *parts[1:]])
+    print(
+        f'--cfg-options {dotted} is taken as {longer}: model is a distillation, and its student has '
+        f'{name}',
+        file=sys.stderr,
+    )
+    return longer
+
+
+def _arguments(node: Mapping[str, Any]) -> set[str]:
+    """The arguments of what a dict builds, as far as it is registered."""
+    kind = node.get('type')
+    if isinstance(kind, str):
+        scope = node.get('_scope_')
+        kind = MODELS.get(kind if scope is None or '.' in kind else f'{scope}.{kind}')
+    if not inspect.isclass(kind):
+        return set()
+    names: set[str] = set()
+    for base in kind.__mro__:
+        if '__init__' in vars(base) and base is not object:
+            parameters = inspect.signature(base.__init__).parameters.values()
+            names |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+    return names - {'self'}
+
+
+def _check_option(cfg: Config, dotted: str, value: Any = None) -> None:
+    """Refuses a key of `--cfg-options` that leads nowhere.
+
+    That is one that looks like another that is there; and one at the top that is only a variable
+    of the config file (`max_epochs`, `train_pipeline`), since what was made from it stays as it is.
+    The last part, in a dict from which an object is built, is not looked at: a wrong one fails then.
+    """
+    _check_top(cfg, dotted)
     node: Any = cfg
     parts = dotted.split('.')
     for depth, part in enumerate(parts):
@@ -104,7 +199,9 @@ def _check_option(cfg: Config, dotted: str) -> None:
             if part not in node:
                 known = [*node] if depth else {*node, *RUNNER_KEYS}
                 close = difflib.get_close_matches(part, map(str, known), n=1, cutoff=0.8)
-                if close and part not in known and not (last and depth):
+                # A new dict may well be named like its neighbours.
+                new = last and depth and ('type' in node or isinstance(value, dict))
+                if close and part not in known and not new:
                     parts[depth] = close[0]
                     raise UsageError(
                         f'--cfg-options {dotted}: the config has no {part}; did you mean '
@@ -114,3 +211,50 @@ def _check_option(cfg: Config, dotted: str) -> None:
             node = node[part]
         else:
             return
+
+
+def _check_top(cfg: Config, dotted: str) -> None:
+    name, _, rest = dotted.partition('.')
+    known = {*RUNNER_KEYS, *OTHER_KEYS}
+    if name in known:
+        return
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
+    imports = [imports] if isinstance(imports, str) else imports
+    if name in cfg:
+        places = sorted(
+            dict.fromkeys(_same(cfg, name, cfg[name])), key=lambda place: place.count('.')
+        )
+        places = [f'{place}.{rest}' if rest else place for place in places]
+        meant = f'; set {" and ".join(places[:4])}' if places else ''
+        said = (
+            f'--cfg-options {dotted}: {name} is a variable of the config file, which was used when the file was read, '
+            f'and nothing reads it afterwards{meant}'
+        )
+    else:
+        close = difflib.get_close_matches(name, {*cfg, *known}, n=1, cutoff=0.8)
+        if close:
+            return  # the walk along the key has a sentence for it
+        said = f'--cfg-options {dotted}: the config has no {name}, and nothing reads one'
+    if any(module != 'dpk_mm' for module in imports):  # code that may read it from the config
+        print(f'warning: {said}', file=sys.stderr)
+        return
+    raise UsageError(said)
+
+
+def _same(node: Any, name: str, value: Any, path: str = '') -> Iterator[str]:
+    """Keys below the top under which the value of a variable stands."""
+    items: Any = ()
+    if isinstance(node, (Config, dict)):
+        items = node.items()
+    elif isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    for key, found in items:
+        place = f'{path}.{key}' if path else str(key)
+        top = place.partition('.')[0]
+        if top not in RUNNER_KEYS:
+            continue
+        names = (name, name.removeprefix('train_'), name.removeprefix('test_'))
+        if path and key in names and found == value and type(found) is type(value):
+            yield place
+        elif isinstance(found, (dict, list, tuple)):
+            yield from _same(found, name, value, place)

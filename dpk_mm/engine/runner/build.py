@@ -16,9 +16,10 @@ from mmengine.evaluator import DumpResults
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ...checkpoint.student_config import unwrap
+from ...checkpoint.student_config import deployed, unwrap
 from ...errors import UsageError
 from ..hooks.class_check_hook import ClassCheckHook
+from ..hooks.load_check_hook import LoadCheckHook
 from ..hooks.random_state_hook import make_resumable
 from .prepare import PICKLE_SUFFIXES
 
@@ -70,32 +71,38 @@ def build_runner(cfg: Config) -> Runner:
 
     Stopped and resumed, it draws the random numbers that it would have drawn uninterrupted, see
     :class:`dpk_mm.engine.hooks.random_state_hook.RandomStateHook`, and before training it compares
-    classes, see :class:`dpk_mm.engine.hooks.class_check_hook.ClassCheckHook`. No config has to name
-    these hooks, and the config that is saved does not.
+    classes, see :class:`dpk_mm.engine.hooks.class_check_hook.ClassCheckHook`, and looks at what it
+    starts from, see :class:`dpk_mm.engine.hooks.load_check_hook.LoadCheckHook`. No config has to
+    name these hooks, and the config that is saved does not.
     """
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.register_hook(ClassCheckHook())
+    runner.register_hook(LoadCheckHook())
     return make_resumable(runner)
 
 
-def evaluate_student(runner: Runner, out: str | None = None) -> dict[str, float]:
+def evaluate_student(
+    runner: Runner, out: str | None = None, out_item: str | None = None
+) -> dict[str, float]:
     """Evaluates the student of a Runner and writes `--out`.
 
     Args:
         runner: Built from :func:`prepare_test_config`, with its weights loaded.
         out: A `.pkl` file for the predictions (as mmdet's and mmpretrain's tools write them), or a
             `.json` file for the metrics.
+        out_item: `'pred'` or `'metrics'`, which then goes over what the name of the file says.
 
     Returns:
         The metrics by name.
     """
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-    if out is not None and out.endswith(PICKLE_SUFFIXES):
-        runner.test_evaluator.metrics.append(_dump_metric(unwrap(runner.model), out))
+    item = out_item or ('pred' if out is not None and out.endswith(PICKLE_SUFFIXES) else 'metrics')
+    if out is not None and item == 'pred':
+        runner.test_evaluator.metrics.append(_dump_metric(deployed(unwrap(runner.model)), out))
     metrics = runner.test()
-    if out is not None and out.endswith('.json') and is_main_process():
-        mmengine.dump(metrics, out, indent=1)
+    if out is not None and item == 'metrics' and is_main_process():
+        mmengine.dump(metrics, out, **(dict(indent=1) if out.endswith('.json') else {}))
     return metrics
 
 

@@ -11,6 +11,7 @@ from mmengine.device import get_device
 
 from ...checkpoint.student_config import student_config
 from ...errors import UsageError
+from .tta import enable_tta
 
 PICKLE_SUFFIXES = ('.pkl', '.pickle')
 
@@ -23,6 +24,9 @@ def prepare_config(
     amp: bool | str = False,
     auto_scale_lr: bool = False,
     teacher_ckpt: str | None = None,
+    no_validate: bool = False,
+    no_pin_memory: bool = False,
+    no_persistent_workers: bool = False,
 ) -> Config:
     """Applies the options of `tools/train.py` to a config, in place.
 
@@ -35,6 +39,9 @@ def prepare_config(
             a loss scale, also without a GPU.
         auto_scale_lr: Whether to scale the learning rate with the batch size.
         teacher_ckpt: The teacher's checkpoint, a file or a URL.
+        no_validate: Whether to train without validation.
+        no_pin_memory: Whether the data loaders leave their batches in memory that can be paged out.
+        no_persistent_workers: Whether the workers of data loaders end with an epoch.
 
     Returns:
         `cfg`.
@@ -70,7 +77,11 @@ def prepare_config(
             )
         cfg.resume = True
         cfg.load_from = None if resume == 'auto' else resume
-    _fill_dataloaders(cfg)
+    _check_starts(cfg)
+    if no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        _check_needs_no_validation(cfg)
+    _fill_dataloaders(cfg, no_pin_memory, no_persistent_workers)
     return cfg
 
 
@@ -82,6 +93,11 @@ def prepare_test_config(
     show: bool = False,
     show_dir: str | None = None,
     wait_time: float = 2,
+    interval: int = 1,
+    out_item: str | None = None,
+    tta: bool = False,
+    amp: bool = False,
+    no_pin_memory: bool = False,
 ) -> Config:
     """Reduces a config to its student and applies the options of `tools/test.py`.
 
@@ -92,6 +108,11 @@ def prepare_test_config(
         show: Whether to show the predictions in windows.
         show_dir: Folder for pictures of the predictions, or None.
         wait_time: Seconds for which each window stays.
+        interval: One of so many images is drawn; for classifiers only.
+        out_item: `'pred'` or `'metrics'`: what `out` is to hold.
+        tta: Whether to test on changed images as well, see :func:`enable_tta`.
+        amp: Whether to test in mixed precision: float16 on a GPU, bfloat16 on a CPU.
+        no_pin_memory: As for :func:`prepare_config`.
 
     Returns:
         A new config that needs neither teacher nor distiller.
@@ -99,10 +120,7 @@ def prepare_test_config(
     Raises:
         UsageError: If the config cannot be tested, or an option does not fit it.
     """
-    if out is not None and not out.endswith((*PICKLE_SUFFIXES, '.json')):
-        raise UsageError(
-            f'--out {out}: a name ending in .pkl (predictions) or .json (metrics) was expected'
-        )
+    _check_out(out, out_item)
     if cfg.get('test_dataloader') is None:
         raise UsageError(f'{cfg.filename} has no test_dataloader, so there is nothing to test on')
     cfg = student_config(cfg)
@@ -111,9 +129,53 @@ def prepare_test_config(
     cfg.load_from = None
     cfg.resume = False
     if show or show_dir:
-        _enable_visualization(cfg, show, show_dir, wait_time)
-    _fill_dataloaders(cfg)
+        _enable_visualization(cfg, show, show_dir, wait_time, interval)
+    if tta:
+        enable_tta(cfg)
+    if amp:
+        cfg.test_cfg.fp16 = True
+    _fill_dataloaders(cfg, no_pin_memory)
     return cfg
+
+
+def _check_starts(cfg: Config) -> None:
+    """Two settings that give the student its first weights: the one that is loaded last would win."""
+    if cfg.get('resume') or not cfg.get('load_from'):
+        return
+    for key in ('student_ckpt', 'inherit'):
+        if (cfg.get('model') or {}).get(key):
+            raise UsageError(
+                f'load_from = {cfg.load_from} would replace the weights that model.{key} gives the student: '
+                f'leave one of them out (--cfg-options load_from=None, or model.{key}=None)'
+            )
+
+
+def _check_needs_no_validation(cfg: Config) -> None:
+    """A hook that acts on a metric would never act."""
+    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    if checkpoint.get('save_best'):
+        raise UsageError(
+            '--no-validate was given, but default_hooks.checkpoint.save_best needs the metrics of a validation: add '
+            '--cfg-options default_hooks.checkpoint.save_best=None'
+        )
+
+
+def _check_out(out: str | None, out_item: str | None) -> None:
+    if out is None:
+        if out_item is not None:
+            raise UsageError(f'--out-item {out_item} was given without --out: add --out FILE')
+        return
+    suffixes = {
+        None: (*PICKLE_SUFFIXES, '.json'),
+        'pred': PICKLE_SUFFIXES,
+        'metrics': (*PICKLE_SUFFIXES, '.json', '.yaml', '.yml'),
+    }[out_item]
+    if not out.endswith(suffixes):
+        if out_item is None:
+            expected = 'a name ending in .pkl (predictions) or .json (metrics)'
+        else:
+            expected = f'for --out-item {out_item} a name ending in {", ".join(suffixes)}'
+        raise UsageError(f'--out {out}: {expected} was expected')
 
 
 def _enable_amp(cfg: Config, amp: bool | str) -> None:
@@ -166,7 +228,9 @@ def _optim_wrappers(cfg: Config) -> dict[str, ConfigDict]:
     return parts if parts and 'optimizer' not in whole else {'optim_wrapper': whole}
 
 
-def _enable_visualization(cfg: Config, show: bool, show_dir: str | None, wait_time: float) -> None:
+def _enable_visualization(
+    cfg: Config, show: bool, show_dir: str | None, wait_time: float, interval: int
+) -> None:
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
         raise UsageError(
@@ -176,26 +240,36 @@ def _enable_visualization(cfg: Config, show: bool, show_dir: str | None, wait_ti
         )
     hook.show = show
     if str(hook.type).endswith('DetVisualizationHook'):
+        if interval != 1:
+            raise UsageError(
+                f'--interval {interval}: DetVisualizationHook draws every image of a test; leave the option out, or '
+                'test fewer images with --cfg-options test_dataloader.dataset.indices=100'
+            )
         hook.draw = True
         hook.wait_time = wait_time
         if show_dir:
             hook.test_out_dir = show_dir
     else:
         hook.enable = True
-        hook.interval = 1
+        hook.interval = interval
         hook.out_dir = show_dir
         if show:
             hook.wait_time = wait_time
 
 
-def _fill_dataloaders(cfg: Config) -> None:
+def _fill_dataloaders(
+    cfg: Config, no_pin_memory: bool = False, no_persistent_workers: bool = False
+) -> None:
     """Sets what mmpretrain's configs leave to its tools; mmdet's configs say it themselves."""
-    if cfg.get('default_scope') != 'mmpretrain':
-        return
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg.get(name)
         if loader is None:
             continue
-        loader.setdefault('collate_fn', dict(type='default_collate'))
-        loader.setdefault('pin_memory', torch.cuda.is_available())
-        loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+        if cfg.get('default_scope') == 'mmpretrain':
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+            loader.setdefault('pin_memory', torch.cuda.is_available())
+            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+        if no_pin_memory:
+            loader.pin_memory = False
+        if no_persistent_workers:
+            loader.persistent_workers = False

@@ -13,6 +13,7 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from dpk_mm.checkpoint.distilled import prepare_loading, report_loading, strip_student_prefix
 from dpk_mm.models.teacher.checkpoint import inherit_weights, load_student, load_teacher
 from dpk_mm.models.teacher.input_size import check_input_size, expected_size, network_of
 from dpk_mm.models.teacher.normalisation import TeacherInput
@@ -51,6 +52,8 @@ class DPKDistill(SingleTeacherDistill):
             of the student, which would undo it.
         teacher_forward (str): 'features' (``extract_feat``), 'logits' (``forward(mode='tensor')``), or 'auto':
             features where the model has no single ``head`` (detectors), logits else (classifiers).
+        averaged_weights (bool): Which weights of ``teacher_ckpt`` and ``student_ckpt`` are taken where a file holds
+            those of an exponential moving average (EMA) and the raw ones; the log says so.
         non_finite (str): What a loss that is NaN or infinite does: 'stop' ends the training with a sentence, 'skip'
             leaves the step out and counts it; see :class:`~dpk_mm.models.algorithms.finite.NonFiniteGuard`.
         **kwargs: Of ``SingleTeacherDistill``: ``student_trainable``, ``calculate_student_loss``, ``data_preprocessor``.
@@ -72,6 +75,7 @@ class DPKDistill(SingleTeacherDistill):
         student_ckpt: str | None = None,
         inherit: Sequence[str] | None = None,
         teacher_forward: str = 'auto',
+        averaged_weights: bool = True,
         non_finite: str = 'stop',
         **kwargs: Any,
     ) -> None:
@@ -83,6 +87,11 @@ class DPKDistill(SingleTeacherDistill):
         if kwargs.pop('teacher_trainable', False):
             raise ValueError(
                 'DPKDistill: teacher_trainable=True is not supported; the teacher is fixed.'
+            )
+        if not kwargs.pop('teacher_norm_eval', True):
+            raise ValueError(
+                'DPKDistill: teacher_norm_eval=False is not supported; all of the teacher is in eval '
+                'mode.'
             )
         architecture = kwargs.pop('architecture')
         if isinstance(architecture, dict):
@@ -96,6 +105,7 @@ class DPKDistill(SingleTeacherDistill):
         self.teacher_command = teacher_command
         self.student_ckpt = student_ckpt
         self.inherit = tuple(inherit or ())
+        self.averaged_weights = averaged_weights
         self.teacher_forward = teacher_forward
         if teacher_forward == 'auto':
             is_classifier = isinstance(getattr(self.teacher, 'head', None), nn.Module)
@@ -104,6 +114,9 @@ class DPKDistill(SingleTeacherDistill):
         teacher_input = TeacherInput(self.data_preprocessor, self.teacher.data_preprocessor)
         object.__setattr__(self, 'teacher_input', teacher_input)
         self.teacher.eval()
+        # Not `with_module`: a copy of the model then has a hook of its own.
+        self.architecture._register_load_state_dict_pre_hook(strip_student_prefix)
+        self.register_load_state_dict_post_hook(_after_loading)
         self._guard = guard
         self._seen: dict[str, Tensor] = {}
         check_class_counts(self.distiller, self.student, self.teacher)
@@ -133,13 +146,29 @@ class DPKDistill(SingleTeacherDistill):
         self.teacher.eval()
         return self
 
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Takes files of every form: the student's plain names, full checkpoints, those of mmrazor."""
+        self._loading = prepare_loading(self, state_dict, prefix, error_msgs)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
     def init_weights(self) -> None:
         """Initialises student and distiller, loads the teacher, lets the student inherit."""
         # The teacher first: a wrong file is then found before anything else is done.
         self._prepare_teacher()
         super().init_weights()
         if self.student_ckpt:
-            load_student(self.student, self.student_ckpt)
+            load_student(self.student, self.student_ckpt, self.averaged_weights)
             print_log(f'The student starts from {self.student_ckpt}.', 'current')
         if self.inherit:
             inherit_weights(self.student, self.teacher, self.inherit)
@@ -151,7 +180,9 @@ class DPKDistill(SingleTeacherDistill):
         if self._teacher_ready:
             return
         if self.teacher_ckpt:
-            load_teacher(self.teacher, self.teacher_ckpt, self.teacher_command)
+            load_teacher(
+                self.teacher, self.teacher_ckpt, self.teacher_command, self.averaged_weights
+            )
             print_log(f'Loaded the teacher from {self.teacher_ckpt}.', 'current')
         else:
             print_log('teacher_ckpt is not set: the teacher is not trained.', 'current', level=30)
@@ -224,3 +255,10 @@ class DPKDistill(SingleTeacherDistill):
             self.teacher.extract_feat(inputs)
         else:
             self.teacher(inputs, data_samples, mode='tensor')
+
+
+def _after_loading(model: DPKDistill, keys: Any) -> None:
+    loading = model.__dict__.pop('_loading', None)
+    if loading is not None:
+        of_torch = isinstance(keys, torch.nn.modules.module._IncompatibleKeys)
+        report_loading(model, loading, keys.missing_keys, keys.unexpected_keys, not of_torch)

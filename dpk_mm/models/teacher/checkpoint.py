@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 
+from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
-from torch import Tensor, nn
+from torch import nn
 
+from dpk_mm.checkpoint.student import STUDENT_PREFIX
+from dpk_mm.checkpoint.weights import load_exactly, select_weights
 from dpk_mm.compat.checkpoint import load_checkpoint_file
 from dpk_mm.errors import UsageError
 from dpk_mm.models.backbones.published import revise_published_keys
-
-
-def _weights(checkpoint: dict) -> dict[str, Tensor]:
-    # mmengine says 'state_dict'; files of timm and DeiT say 'model', with names as of a wrapped model
-    nested = (checkpoint.get(key) for key in ('state_dict', 'model'))
-    state = next((value for value in nested if isinstance(value, Mapping)), checkpoint)
-    if state and all(key.startswith('module.') for key in state):
-        state = {key[len('module.') :]: value for key, value in state.items()}
-    if any(key.startswith('architecture.') for key in state):  # a student of ours becomes a teacher
-        state = {
-            key[len('architecture.') :]: value
-            for key, value in state.items()
-            if key.startswith('architecture.')
-        }
-    return state
 
 
 def missing_teacher(teacher_ckpt: str, command: str | None) -> str:
@@ -42,14 +31,17 @@ def is_remote(path: str) -> bool:
     return '://' in path
 
 
-def load_teacher(teacher: nn.Module, teacher_ckpt: str, command: str | None = None) -> None:
-    """Loads weights into a teacher; every key and shape has to fit.
+def load_teacher(
+    teacher: nn.Module, teacher_ckpt: str, command: str | None = None, averaged: bool = True
+) -> None:
+    """Loads weights into a teacher; every key and shape has to fit, but for harmless extras.
 
     Args:
         teacher (nn.Module): An mmdet or mmpretrain model.
         teacher_ckpt (str): File, URL or model-zoo scheme; read with ``weights_only=True``. A published CIFAR-100
             teacher or torchvision ResNet is renamed on the way.
         command (str, optional): What makes the file; named if it is missing.
+        averaged (bool): Which weights are taken where the file holds averaged (EMA) and raw ones.
 
     Raises:
         FileNotFoundError: If a local file does not exist.
@@ -62,15 +54,17 @@ def load_teacher(teacher: nn.Module, teacher_ckpt: str, command: str | None = No
         teacher_ckpt,
         f'teacher_ckpt: {teacher_ckpt!r} does not fit the teacher of the config',
         'give the checkpoint of this very model, or change teacher= to the model of the checkpoint.',
+        averaged,
     )
 
 
-def load_student(student: nn.Module, student_ckpt: str) -> None:
+def load_student(student: nn.Module, student_ckpt: str, averaged: bool = True) -> None:
     """Loads the weights that a student starts from (a warm start); every key and shape has to fit.
 
     Args:
         student (nn.Module): An mmdet or mmpretrain model.
         student_ckpt (str): As ``teacher_ckpt`` of :func:`load_teacher`.
+        averaged (bool): As there.
 
     Raises:
         FileNotFoundError: If a local file does not exist.
@@ -86,27 +80,37 @@ def load_student(student: nn.Module, student_ckpt: str) -> None:
         student_ckpt,
         f'student_ckpt: {student_ckpt!r} does not fit the student of the config',
         'give the checkpoint of this very model, or student_ckpt=None for a student that starts anew.',
+        averaged,
     )
 
 
-def _load(model: nn.Module, path: str, complaint: str, remedy: str) -> None:
+def _load(model: nn.Module, path: str, complaint: str, remedy: str, averaged: bool) -> None:
     if is_remote(path):
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     else:
         checkpoint = load_checkpoint_file(path)
-    found = _weights(dict(revise_published_keys(checkpoint, model)))
-    expected = model.state_dict()
-    # Shapes first: some models resize on loading, and that would hide a file for another image size.
+    try:
+        selected, note = select_weights(checkpoint, averaged)
+    except UsageError as error:
+        raise UsageError(f'{path}: {error}') from None
+    if note:
+        print_log(f'{path}: {note}.', 'current')
+        checkpoint = dict(state_dict=selected, meta=checkpoint.get('meta') or {})
+    found, _ = select_weights(revise_published_keys(checkpoint, model))
+    if any(key.startswith(STUDENT_PREFIX) for key in found):  # a student of ours becomes a teacher
+        found = OrderedDict(
+            (key[len(STUDENT_PREFIX) :], value)
+            for key, value in found.items()
+            if key.startswith(STUDENT_PREFIX)
+        )
+    misfits = load_exactly(model, found)
     wrong = [
-        f'{k} is {tuple(found[k].shape)} instead of {tuple(expected[k].shape)}'
-        for k in expected
-        if k in found and found[k].shape != expected[k].shape
+        f'{k} is {found_shape} instead of {expected}'
+        for k, (found_shape, expected) in misfits.shapes.items()
     ]
-    if not wrong:
-        # After loading, since a model's own hooks may rename what older files hold.
-        keys = model.load_state_dict(found, strict=False)
-        wrong = [f'{k} is missing' for k in keys.missing_keys if not _optional(k)]
-        wrong += [f'{k} is unknown' for k in keys.unexpected_keys if not _optional(k)]
+    wrong += misfits.errors
+    wrong += [f'{k} is missing' for k in misfits.missing]
+    wrong += [f'{k} is unknown' for k in misfits.unexpected]
     if wrong:
         raise UsageError(f'{complaint}: {_few(wrong)}; {remedy}')
 
@@ -145,11 +149,6 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]
                 f'{_few(sorted(wrong))}; take {part!r} out of inherit, or give both the same widths.'
             )
         sides['student'].load_state_dict(given)
-
-
-def _optional(key: str) -> bool:
-    # BatchNorm's counters are absent from old files, and inference does not read them.
-    return key.endswith('num_batches_tracked')
 
 
 def _few(items: list[str], most: int = 3) -> str:

@@ -34,6 +34,7 @@ def config_file(tmp_path):
         "optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.02))\n"
         'auto_scale_lr = dict(base_batch_size=16, enable=False)\n'
         "train_pipeline = [dict(type='Load', size=3)]\n"
+        'train_dataloader = dict(batch_size=1, dataset=dict(pipeline=train_pipeline))\n'
         'test_dataloader = dict(batch_size=1)\n'
         "load_from = 'weights.pth'\n"
     )
@@ -78,14 +79,14 @@ def test_options_replace_settings(config_file):
         config_file,
         {
             'optim_wrapper.optimizer.lr': 0.5,
-            'train_pipeline.0.size': 7,
+            'train_dataloader.dataset.pipeline.0.size': 7,
             'randomness.seed': 1,
             'find_unused_parameters': True,
             'model.new_setting': 2,
         },
     )
     assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=0.5)
-    assert cfg.train_pipeline == [dict(type='Load', size=7)]
+    assert cfg.train_dataloader.dataset.pipeline == [dict(type='Load', size=7)]
     assert cfg.randomness.seed == 1 and cfg.find_unused_parameters is True
     assert cfg.model.new_setting == 2
 

@@ -249,6 +249,8 @@ def test_unknown_options_are_refused():
         build(teacher_forward='everything')
     with pytest.raises(ValueError, match='teacher_trainable'):
         build(teacher_trainable=True)
+    with pytest.raises(ValueError, match='teacher_norm_eval=False is not supported'):
+        build(teacher_norm_eval=False)
 
 
 def test_a_loss_that_nothing_fills_is_refused():

@@ -1,0 +1,90 @@
+"""Keys of --cfg-options that lead somewhere else than they seem to, or nowhere."""
+
+import pytest
+
+import dpk_mm  # noqa: F401
+from dpk_mm.cli.options import load_config, unread_in_test
+from dpk_mm.errors import UsageError
+
+TEXT = """
+max_epochs = 12
+test_pipeline = [dict(type='Load', size=3)]
+default_scope = 'mmdet'
+model = dict(
+    _scope_='mmrazor', type='DPKDistill', teacher_ckpt='t.pth',
+    architecture=dict(
+        _scope_='mmdet', type='RetinaNet', backbone=dict(type='ResNet', depth=18),
+        test_cfg=dict(score_thr=0.05, nms=dict(type='nms'))),
+    teacher=dict(_scope_='mmdet', type='RetinaNet', backbone=dict(type='ResNet', depth=50)))
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+test_dataloader = dict(dataset=dict(type='CocoDataset', pipeline=test_pipeline))
+env_cfg = dict(cudnn_benchmark=False)
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    (tmp_path / 'a.py').write_text(TEXT)
+    return str(tmp_path / 'a.py')
+
+
+def test_a_setting_of_the_student_reaches_it(config_file, capsys):
+    options = {'model.test_cfg.score_thr': 0.5, 'model.backbone.depth': 34}
+    options |= {'model.train_cfg.pos_weight': 2}  # not in the config; an argument of RetinaNet
+    cfg = load_config(config_file, options)
+    student = cfg.model.architecture
+    assert student.test_cfg == dict(score_thr=0.5, nms=dict(type='nms'))
+    assert student.backbone.depth == 34 and cfg.model.teacher.backbone.depth == 50
+    assert student.train_cfg.pos_weight == 2
+    said = capsys.readouterr().err
+    assert 'model.test_cfg.score_thr is taken as model.architecture.test_cfg.score_thr' in said
+
+
+def test_settings_of_the_algorithm_stay_there(config_file, capsys):
+    options = {'model.teacher_ckpt': 'b.pth', 'model.student_ckpt': 's.pth'}
+    options |= {'model.data_preprocessor.mean': [1], 'model.init_cfg.type': 'Pretrained'}
+    cfg = load_config(config_file, options)
+    assert cfg.model.teacher_ckpt == 'b.pth' and cfg.model.student_ckpt == 's.pth'
+    assert cfg.model.data_preprocessor.mean == [1] and cfg.model.init_cfg.type == 'Pretrained'
+    assert capsys.readouterr().err == ''
+
+
+@pytest.mark.parametrize(
+    'key, message',
+    [
+        ('model.tset_cfg.score_thr', 'did you mean model.architecture.test_cfg.score_thr'),
+        ('model.teacher_chkpt', 'did you mean model.teacher_ckpt'),
+        ('model.nothing_like_it', 'neither the algorithm DPKDistill nor its student RetinaNet has'),
+        ('model.test_cfg.scor_thr', 'did you mean model.architecture.test_cfg.score_thr'),
+        ('env_cfg.cudnn_benchmrk', 'did you mean env_cfg.cudnn_benchmark'),
+        ('max_epochs', 'variable of the config file.*; set train_cfg.max_epochs$'),
+        ('test_pipeline.0.size', '; set test_dataloader.dataset.pipeline.0.size$'),
+        ('foo', 'the config has no foo, and nothing reads one'),
+    ],
+)
+def test_keys_that_nothing_reads(config_file, key, message):
+    with pytest.raises(UsageError, match=f'^--cfg-options .*{message}'):
+        load_config(config_file, {key: 1})
+
+
+def test_a_new_dict_may_be_named_like_its_neighbour(config_file):
+    cfg = load_config(config_file, {'model.architecture.test_cfg.nms2': dict(type='soft_nms')})
+    assert cfg.model.architecture.test_cfg.nms2.type == 'soft_nms'
+
+
+def test_code_of_the_user_may_read_a_variable(tmp_path, config_file, capsys):
+    own = tmp_path / 'own.py'
+    own.write_text(f"{TEXT}\ncustom_imports = dict(imports=['dpk_mm', 'json'])\n")
+    assert load_config(str(own), {'max_epochs': 3}).max_epochs == 3
+    assert 'warning: --cfg-options max_epochs' in capsys.readouterr().err
+
+
+def test_what_a_test_does_not_read():
+    options = {'train_cfg.max_epochs': 1, 'model.teacher.backbone.depth': 18, 'model.head.x': 1}
+    (line,) = unread_in_test({**options, 'test_dataloader.batch_size': 2})
+    assert line.startswith(
+        '--cfg-options train_cfg.max_epochs model.teacher.backbone.depth: a test'
+    )
+    assert (
+        unread_in_test({'test_dataloader.batch_size': 2, 'model.teacher_forward': 'logits'}) == []
+    )
