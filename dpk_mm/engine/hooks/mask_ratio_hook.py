@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
+from dpk_mm.checkpoint.student_config import unwrap
 from dpk_mm.errors import UsageError
 
 from ...models.losses import DPKLoss
@@ -22,6 +22,7 @@ from ...modules import (
     LinearMaskRatio,
     MaskRatioPolicy,
 )
+from .passes import is_iteration_based, iterations_of_a_pass, passes_so_far
 
 _KEY = 'mask_ratio'
 
@@ -29,10 +30,10 @@ _KEY = 'mask_ratio'
 class MaskRatioHook(Hook):
     """Base of the mask-ratio hooks.
 
-    Before training the policy is bound to every ``DPKLoss`` of the model; each epoch is told to it; after each
-    iteration the ratio and, where there is one, the similarity of every stage go to the message hub as
-    ``train/mask_ratio/<stage>`` and ``train/similarity/<stage>``, so that they are on the console and in every
-    visualizer backend. Its state is saved with each checkpoint and restored at resume.
+    Before training the policy is bound to every ``DPKLoss`` of the model; after each iteration the ratio and, where
+    there is one, the similarity of every stage go to the message hub as ``train/mask_ratio/<stage>`` and
+    ``train/similarity/<stage>``, so that they are on the console and in every visualizer backend, until a
+    ``StopDistillHook`` ends the distillation. Its state is saved with each checkpoint and restored at resume.
 
     Args:
         **policy: Arguments of the policy; see the class that each hook names. Numbers that may differ between stages
@@ -46,9 +47,10 @@ class MaskRatioHook(Hook):
 
     priority = 'NORMAL'
     policy_class: ClassVar[type[MaskRatioPolicy]]
+    own_arguments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, **policy: Any) -> None:
-        known = [*inspect.signature(self.policy_class).parameters]
+        known = [*inspect.signature(self.policy_class).parameters, *self.own_arguments]
         for name in policy:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)
@@ -64,7 +66,7 @@ class MaskRatioHook(Hook):
 
     def before_run(self, runner) -> None:
         """Binds the policy; before any checkpoint is loaded, so that resuming finds it."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         others = [
             hook
             for hook in getattr(runner, 'hooks', ())
@@ -76,91 +78,3 @@ class MaskRatioHook(Hook):
                 "default_hooks = dict(mask_ratio=dict(_delete_=True, type='mmrazor....', ...)), and take the other one "
                 'out of custom_hooks.'
             )
-        losses = [module for module in model.modules() if isinstance(module, DPKLoss)]
-        if not losses:
-            raise UsageError(
-                f'{type(self).__name__}: the model has no DPKLoss whose mask ratio could be set; take the hook out '
-                'of the config, or add a DPKLoss to distiller.distill_losses.'
-            )
-        losses = [loss for loss in losses if loss.masks_tokens]
-        if not losses:
-            print_log(
-                f'{type(self).__name__}: no stage of the DPKLoss masks tokens, so there is no mask ratio to set.',
-                'current',
-            )
-            return
-        stages = [stage for loss in losses for stage in loss.transforms]
-        twice = sorted({stage for stage in stages if stages.count(stage) > 1})
-        if twice and self.policy.remembers:
-            raise UsageError(
-                f'{type(self).__name__}: the stage {twice[0]} is in more than one DPKLoss, and window, momentum '
-                'or one_step_late would mix their mini-batches; give the stages different names in transforms.'
-            )
-        try:
-            self.policy.check_stages(dict.fromkeys(stages))
-        except ValueError as error:
-            raise UsageError(f'{type(self).__name__}: {error}') from error
-        for loss in losses:
-            loss.mask_ratio = self.policy
-
-    def before_train_epoch(self, runner) -> None:
-        """Advances schedules."""
-        self.policy.set_epoch(runner.epoch)
-
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Logs ratio and similarity of every stage."""
-        for stage, ratio in self.policy.ratios.items():
-            runner.message_hub.update_scalar(f'train/mask_ratio/{stage}', ratio)
-        for stage, similarity in self.policy.similarities.items():
-            runner.message_hub.update_scalar(f'train/similarity/{stage}', similarity)
-
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Adds the policy's state."""
-        checkpoint[_KEY] = self.policy.state_dict()
-
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Restores the policy's state at resume (not from ``load_from``)."""
-        state = checkpoint.get(_KEY)
-        if not runner._resume or state is None:
-            return
-        if state['type'] != type(self.policy).__name__:
-            runner.logger.warning(
-                f'{type(self).__name__}: the checkpoint was made with {state["type"]}; its mask-ratio state is ignored.'
-            )
-            return
-        self.policy.load_state_dict(state)
-
-
-@HOOKS.register_module()
-class CKAMaskRatioHook(MaskRatioHook):
-    """``pi = 1 - CKA`` of the mini-batch (Eq. 5-7); arguments of :class:`dpk_mm.modules.CKAMaskRatio`."""
-
-    policy_class = CKAMaskRatio
-
-
-@HOOKS.register_module()
-class CosineMaskRatioHook(MaskRatioHook):
-    """``pi = 1 - cosine``; arguments of :class:`dpk_mm.modules.CosineMaskRatio`."""
-
-    policy_class = CosineMaskRatio
-
-
-@HOOKS.register_module()
-class LinearMaskRatioHook(MaskRatioHook):
-    """Linear decay over epochs; arguments of :class:`dpk_mm.modules.LinearMaskRatio`."""
-
-    policy_class = LinearMaskRatio
-
-
-@HOOKS.register_module()
-class ExponentialMaskRatioHook(MaskRatioHook):
-    """Exponential decay over epochs; arguments of :class:`dpk_mm.modules.ExponentialMaskRatio`."""
-
-    policy_class = ExponentialMaskRatio
-
-
-@HOOKS.register_module()
-class FixedMaskRatioHook(MaskRatioHook):
-    """One ratio for the whole training; arguments of :class:`dpk_mm.modules.FixedMaskRatio`."""
-
-    policy_class = FixedMaskRatio
