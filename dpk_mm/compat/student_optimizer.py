@@ -1,4 +1,9 @@
-"""Constructors of optimizers that go by the names of parameters see the student, whose names they know."""
+"""Constructors of optimizers that go by the names of parameters see the student, whose names they know.
+
+The layer-wise ones of mmdet and mmpretrain are given the student; the other parts train at the base learning rate, with
+the rules about weight decay. The default one keeps the keys of ``custom_keys`` that change a learning rate, such as
+``head``, to the student, unless they name the other part (``distiller``).
+"""
 
 from __future__ import annotations
 
@@ -33,10 +38,28 @@ def apply() -> None:
     def build_for_student(self: Any, model: Any) -> OptimWrapper:
         algorithm = getattr(model, 'module', model)
         parts = getattr(algorithm, PARTS, None)
-        has_rules = type(self).add_params is not default.add_params and self.paramwise_cfg
-        if parts is None or not has_rules:
+        if parts is None or not self.paramwise_cfg:
             return build(self, model)
         student, others = parts()
+        if type(self).add_params is default.add_params:
+            # It goes by parts of names: a key such as 'head' would be found in the other parts as well.
+            whole = self.paramwise_cfg
+
+            def add_params(groups: list[dict[str, Any]], module: Any, **kwargs: Any) -> None:
+                if module is not algorithm:  # it goes down the modules by this name
+                    default.add_params(self, groups, module, **kwargs)
+                    return
+                default.add_params(self, groups, student, prefix='architecture')
+                for name, part in others.items():
+                    self.paramwise_cfg = _rules_of(name, whole)
+                    default.add_params(self, groups, part, prefix=name)
+
+            self.add_params = add_params
+            try:
+                return build(self, model)
+            finally:
+                self.paramwise_cfg = whole
+                del self.add_params
         wrapper = build(self, student)
         rules = default(
             dict(self.optim_wrapper_cfg, optimizer=dict(self.optimizer_cfg)),
@@ -55,6 +78,15 @@ def apply() -> None:
         return wrapper
 
     default.__call__ = build_for_student
+
+
+def _rules_of(part: str, paramwise_cfg: dict[str, Any]) -> dict[str, Any]:
+    """Rules of a part beside the student: custom keys that do not name it count for the weight decay alone."""
+    custom = {
+        key: rule if part in key else {k: v for k, v in rule.items() if k == 'decay_mult'}
+        for key, rule in paramwise_cfg.get('custom_keys', {}).items()
+    }
+    return dict(paramwise_cfg, custom_keys={key: rule for key, rule in custom.items() if rule})
 
 
 def _decay_rules(paramwise_cfg: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
@@ -149,7 +149,7 @@ def build(cfg: dict[str, Any]) -> Any:
     """The model of a config, the same at every call."""
     init_default_scope('mmrazor')
     torch.manual_seed(0)
-    return MODELS.build(cfg)
+    return MODELS.build(ConfigDict(cfg))
 
 
 class Noise(Dataset):

@@ -90,6 +90,8 @@ class StopDistillHook(RazorStopDistillHook):
         scalars = runner.message_hub.log_scalars
         for name in [name for name in scalars if name.startswith(DISTILLATION_LOGS)]:
             del scalars[name]
+        # another sum from here on, which the mean over the last iterations would mix with the old one
+        scalars.pop('train/loss', None)
 
 
 def _leave_out(optim_wrapper: Any, parameters: Sequence[nn.Parameter]) -> None:

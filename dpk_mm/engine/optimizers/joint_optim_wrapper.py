@@ -267,8 +267,8 @@ class DPKOptimWrapperConstructor:
             wrapper = build_optim_wrapper(getattr(model, name), ConfigDict(cfg))
             if not isinstance(wrapper, OptimWrapper):
                 raise UsageError(
-                    f'optim_wrapper.{name}.constructor is {cfg["constructor"]!r}, which makes several optimizers, but a '
-                    'part has one; name another constructor, or leave the key out.'
+                    f'optim_wrapper.{name}.constructor is {cfg["constructor"]!r}, which makes several optimizers, '
+                    'but a part has one; name another constructor, or leave the key out.'
                 )
             wrappers[name] = wrapper
         return JointOptimWrapper(**wrappers)
