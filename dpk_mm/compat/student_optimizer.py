@@ -41,47 +41,48 @@ def apply() -> None:
         if parts is None or not self.paramwise_cfg:
             return build(self, model)
         student, others = parts()
-        if type(self).add_params is default.add_params:
-            # It goes by parts of names: a key such as 'head' would be found in the other parts as well.
-            whole = self.paramwise_cfg
+        kind = type(self)
+        own_rules = kind.add_params is not default.add_params
 
-            def add_params(groups: list[dict[str, Any]], module: Any, **kwargs: Any) -> None:
-                if module is not algorithm:  # it goes down the modules by this name
-                    default.add_params(self, groups, module, **kwargs)
-                    return
-                default.add_params(self, groups, student, prefix='architecture')
-                for name, part in others.items():
-                    self.paramwise_cfg = _rules_of(name, whole)
-                    default.add_params(self, groups, part, prefix=name)
+        def add_params(
+            groups: list[dict[str, Any]], module: Any, *args: Any, **kwargs: Any
+        ) -> None:
+            if module is not algorithm:  # constructors go down the modules by this name
+                kind.add_params(self, groups, module, *args, **kwargs)
+                return
+            # With rules of its own a constructor looks at the beginning of names, where the student's have to be.
+            kind.add_params(
+                self, groups, student, **({} if own_rules else {'prefix': 'architecture'})
+            )
+            named = any('param_names' in group for group in groups)
+            for name, part in others.items():
+                own: list[dict[str, Any]] = []
+                rules = _decay_rules if own_rules else _rules_of
+                cfg = dict(self.optim_wrapper_cfg, optimizer=self.optimizer_cfg)
+                default(cfg, rules(name, self.paramwise_cfg)).add_params(own, part, prefix=name)
+                if named:  # torch wants names in all groups or in none
+                    names = {id(p): f'{name}.{key}' for key, p in part.named_parameters()}
+                    for group in own:
+                        group['param_names'] = [names[id(p)] for p in group['params']]
+                groups += own
+            if own_rules:
+                print_log(
+                    f'{kind.__name__} works on the student, a {type(student).__name__}; what is in '
+                    f'{", ".join(others) or "no other part"} trains at the base learning rate.',
+                    'current',
+                )
 
-            self.add_params = add_params
-            try:
-                return build(self, model)
-            finally:
-                self.paramwise_cfg = whole
-                del self.add_params
-        wrapper = build(self, student)
-        rules = default(
-            dict(self.optim_wrapper_cfg, optimizer=dict(self.optimizer_cfg)),
-            _decay_rules(self.paramwise_cfg),
-        )
-        groups: list[dict[str, Any]] = []
-        for name, part in others.items():
-            rules.add_params(groups, part, prefix=name)
-        for group in groups:
-            wrapper.optimizer.add_param_group(group)
-        print_log(
-            f'{type(self).__name__} works on the student, a {type(student).__name__}; {len(groups)} parameters '
-            f'of {", ".join(others) or "no other part"} train at the base learning rate.',
-            'current',
-        )
-        return wrapper
+        self.add_params = add_params
+        try:
+            return build(self, model)
+        finally:
+            del self.add_params
 
     default.__call__ = build_for_student
 
 
 def _rules_of(part: str, paramwise_cfg: dict[str, Any]) -> dict[str, Any]:
-    """Rules of a part beside the student: custom keys that do not name it count for the weight decay alone."""
+    """Rules of a part beside the student: custom keys that do not name it only change the weight decay."""
     custom = {
         key: rule if part in key else {k: v for k, v in rule.items() if k == 'decay_mult'}
         for key, rule in paramwise_cfg.get('custom_keys', {}).items()
@@ -89,7 +90,7 @@ def _rules_of(part: str, paramwise_cfg: dict[str, Any]) -> dict[str, Any]:
     return dict(paramwise_cfg, custom_keys={key: rule for key, rule in custom.items() if rule})
 
 
-def _decay_rules(paramwise_cfg: dict[str, Any]) -> dict[str, Any]:
+def _decay_rules(part: str, paramwise_cfg: dict[str, Any]) -> dict[str, Any]:
     """The rules about weight decay; learning rates of the other parts stay the base rate."""
     rules = {key: paramwise_cfg[key] for key in _DECAY_RULES if key in paramwise_cfg}
     custom = {
