@@ -239,6 +239,9 @@ def runner(model: Any, work_dir: Any, *hooks: Any, **kwargs: Any) -> Runner:
     if hasattr(model, 'distiller') and not boxes and kwargs.pop('ratio', True):
         hooks = (dict(type='mmrazor.FixedMaskRatioHook'), *hooks)
     validation = kwargs.pop('validation', True)
+    own = dict(randomness=dict(seed=0))
+    if 'model_wrapper_cfg' in kwargs:  # which the Runner looks for in the whole config
+        own['model_wrapper_cfg'] = kwargs.pop('model_wrapper_cfg')
     settings: dict[str, Any] = dict(
         train_dataloader=loader,
         train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=1),
@@ -264,7 +267,7 @@ def runner(model: Any, work_dir: Any, *hooks: Any, **kwargs: Any) -> Runner:
         experiment_name=f'small_{next(_count)}',
         default_scope='mmdet' if boxes else 'mmpretrain',
         log_level='WARNING',
-        cfg=Config(dict(randomness=dict(seed=0))),
+        cfg=Config(own),
         **settings,
     )
     made.register_hook(UpstreamCheckHook())
