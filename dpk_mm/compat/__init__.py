@@ -17,6 +17,7 @@ from . import (
     mmcv_ops,
     mmrazor_joblib,
     mmrazor_quantization,
+    student_optimizer,
 )
 from ._patch import Patch
 
@@ -39,6 +40,7 @@ PATCHES: tuple[Patch, ...] = (
     checkpoint.PATCH,
     atomic_checkpoints.PATCH,
     inplace.PATCH,
+    student_optimizer.PATCH,
 )
 
 _applied: list[str] = []

@@ -7,6 +7,7 @@ from .hooks import (
     FixedMaskRatioHook,
     LinearMaskRatioHook,
     LossGradientHook,
+    StopDistillHook,
     StudentCheckpointHook,
     TeacherCheckHook,
 )
@@ -20,6 +21,7 @@ __all__ = [
     'FixedMaskRatioHook',
     'LinearMaskRatioHook',
     'LossGradientHook',
+    'StopDistillHook',
     'StudentCheckpointHook',
     'TeacherCheckHook',
 ]

@@ -8,6 +8,7 @@ from .mask_ratio_hook import (
     FixedMaskRatioHook,
     LinearMaskRatioHook,
 )
+from .stop_distill_hook import StopDistillHook
 from .student_checkpoint_hook import StudentCheckpointHook
 from .teacher_check_hook import TeacherCheckHook
 
@@ -18,6 +19,7 @@ __all__ = [
     'FixedMaskRatioHook',
     'LinearMaskRatioHook',
     'LossGradientHook',
+    'StopDistillHook',
     'StudentCheckpointHook',
     'TeacherCheckHook',
 ]

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
+from dpk_mm.checkpoint.student_config import unwrap
 from dpk_mm.errors import UsageError
 
 from ...models.losses import DPKLoss
@@ -22,6 +22,7 @@ from ...modules import (
     LinearMaskRatio,
     MaskRatioPolicy,
 )
+from .passes import is_iteration_based, iterations_of_a_pass, passes_so_far
 
 _KEY = 'mask_ratio'
 
@@ -29,10 +30,10 @@ _KEY = 'mask_ratio'
 class MaskRatioHook(Hook):
     """Base of the mask-ratio hooks.
 
-    Before training the policy is bound to every ``DPKLoss`` of the model; each epoch is told to it; after each
-    iteration the ratio and, where there is one, the similarity of every stage go to the message hub as
-    ``train/mask_ratio/<stage>`` and ``train/similarity/<stage>``, so that they are on the console and in every
-    visualizer backend. Its state is saved with each checkpoint and restored at resume.
+    Before training the policy is bound to every ``DPKLoss`` of the model; after each iteration the ratio and, where
+    there is one, the similarity of every stage go to the message hub as ``train/mask_ratio/<stage>`` and
+    ``train/similarity/<stage>``, so that they are on the console and in every visualizer backend, until a
+    ``StopDistillHook`` ends the distillation. Its state is saved with each checkpoint and restored at resume.
 
     Args:
         **policy: Arguments of the policy; see the class that each hook names. Numbers that may differ between stages
@@ -46,9 +47,10 @@ class MaskRatioHook(Hook):
 
     priority = 'NORMAL'
     policy_class: ClassVar[type[MaskRatioPolicy]]
+    own_arguments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, **policy: Any) -> None:
-        known = [*inspect.signature(self.policy_class).parameters]
+        known = [*inspect.signature(self.policy_class).parameters, *self.own_arguments]
         for name in policy:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)
@@ -64,7 +66,7 @@ class MaskRatioHook(Hook):
 
     def before_run(self, runner) -> None:
         """Binds the policy; before any checkpoint is loaded, so that resuming finds it."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         others = [
             hook
             for hook in getattr(runner, 'hooks', ())
@@ -103,12 +105,10 @@ class MaskRatioHook(Hook):
         for loss in losses:
             loss.mask_ratio = self.policy
 
-    def before_train_epoch(self, runner) -> None:
-        """Advances schedules."""
-        self.policy.set_epoch(runner.epoch)
-
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Logs ratio and similarity of every stage."""
+        """Logs ratio and similarity of every stage, until the distillation is stopped."""
+        if getattr(unwrap(runner.model), 'distillation_stopped', False):
+            return
         for stage, ratio in self.policy.ratios.items():
             runner.message_hub.update_scalar(f'train/mask_ratio/{stage}', ratio)
         for stage, similarity in self.policy.similarities.items():
@@ -145,16 +145,57 @@ class CosineMaskRatioHook(MaskRatioHook):
     policy_class = CosineMaskRatio
 
 
+class ScheduleHook(MaskRatioHook):
+    """Base of the hooks whose ratio depends on the time alone.
+
+    Args:
+        by_epoch (bool): What the policy calls an epoch: with True a pass over the training data, also under an
+            iteration-based loop, which counts none; with False an iteration.
+        **policy: Arguments of the policy.
+    """
+
+    own_arguments = ('by_epoch',)
+
+    def __init__(self, by_epoch: bool = True, **policy: Any) -> None:
+        super().__init__(**policy)
+        if not isinstance(by_epoch, bool):
+            raise UsageError(
+                f'{type(self).__name__}: by_epoch must be True or False, but is {by_epoch!r}.'
+            )
+        self.by_epoch = by_epoch
+
+    def before_train(self, runner) -> None:
+        """Says what a unit of the schedule is where the loop counts no epochs."""
+        if self.by_epoch and is_iteration_based(runner):
+            length = iterations_of_a_pass(runner.train_loop.dataloader)
+            runner.logger.info(
+                f'{type(self).__name__}: the loop counts iterations, so an epoch of the schedule is a pass over the '
+                f'training data, {length} iterations; by_epoch=False changes the ratio with every iteration.'
+            )
+
+    def before_train_epoch(self, runner) -> None:
+        """Advances the schedule."""
+        self._advance(runner)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Advances the schedule where an epoch does not do it."""
+        if not self.by_epoch or is_iteration_based(runner):
+            self._advance(runner)
+
+    def _advance(self, runner) -> None:
+        self.policy.set_epoch(passes_so_far(runner) if self.by_epoch else runner.iter)
+
+
 @HOOKS.register_module()
-class LinearMaskRatioHook(MaskRatioHook):
-    """Linear decay over epochs; arguments of :class:`dpk_mm.modules.LinearMaskRatio`."""
+class LinearMaskRatioHook(ScheduleHook):
+    """Linear decay over epochs; arguments of :class:`dpk_mm.modules.LinearMaskRatio`, and ``by_epoch``."""
 
     policy_class = LinearMaskRatio
 
 
 @HOOKS.register_module()
-class ExponentialMaskRatioHook(MaskRatioHook):
-    """Exponential decay over epochs; arguments of :class:`dpk_mm.modules.ExponentialMaskRatio`."""
+class ExponentialMaskRatioHook(ScheduleHook):
+    """Exponential decay over epochs; arguments of :class:`dpk_mm.modules.ExponentialMaskRatio`, and ``by_epoch``."""
 
     policy_class = ExponentialMaskRatio
 

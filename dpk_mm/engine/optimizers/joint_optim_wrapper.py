@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from mmengine.optim import (
-    AmpOptimWrapper,
-    DefaultOptimWrapperConstructor,
-    OptimWrapper,
-    OptimWrapperDict,
-)
+from mmengine.config import ConfigDict
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from mmrazor.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import Tensor, nn
 
@@ -49,6 +45,7 @@ class JointOptimWrapper(OptimWrapperDict):
     def __init__(self, **optim_wrappers: OptimWrapper) -> None:
         super().__init__(**optim_wrappers)
         names = list(optim_wrappers)
+        self._left_out: set[str] = set()
         self._first = optim_wrappers[names[0]]
         for name, wrapper in optim_wrappers.items():
             if (type(wrapper).backward, type(wrapper).step) not in _STEPS:
@@ -105,15 +102,44 @@ class JointOptimWrapper(OptimWrapperDict):
         for wrapper in self.values():
             wrapper._inner_count = self._first._inner_count
 
+    def leave_out(self, parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+        """Parts that train these parameters only make no step any more, and have no learning rate in the log.
+
+        Returns:
+            Those of the parameters that are in a part with others.
+        """
+        unused = {id(p): p for p in parameters}
+        for name, wrapper in self.items():
+            own = [id(p) for group in wrapper.optimizer.param_groups for p in group['params']]
+            if all(key in unused for key in own):
+                self._left_out.add(name)
+                for key in own:
+                    unused.pop(key, None)
+        return list(unused.values())
+
+    def _stepping(self) -> list[OptimWrapper]:
+        return [wrapper for name, wrapper in self.items() if name not in self._left_out]
+
+    def get_lr(self) -> dict[str, list[float]]:
+        """The learning rates of the parts that step, by ``<part>.lr``."""
+        return self._of_stepping(super().get_lr())
+
+    def get_momentum(self) -> dict[str, list[float]]:
+        """The momenta of the parts that step, by ``<part>.momentum``."""
+        return self._of_stepping(super().get_momentum())
+
+    def _of_stepping(self, values: dict[str, list[float]]) -> dict[str, list[float]]:
+        return {k: v for k, v in values.items() if k.split('.')[0] not in self._left_out}
+
     def step(self, **kwargs: Any) -> None:
         """Clips and steps each optimizer."""
         if not isinstance(self._first, AmpOptimWrapper):
-            for wrapper in self.values():
+            for wrapper in self._stepping():
                 wrapper.step(**kwargs)
             return
         # AmpOptimWrapper.step would change the scale between two optimizers whose gradients carry the same one.
         scaler = self._first.loss_scaler
-        for wrapper in self.values():
+        for wrapper in self._stepping():
             if wrapper.clip_grad_kwargs:
                 scaler.unscale_(wrapper.optimizer)
                 wrapper._clip_grad()
@@ -179,8 +205,9 @@ class DPKOptimWrapperConstructor:
 
     Args:
         optim_wrapper_cfg (dict): For each part, a child module of the algorithm (``architecture``, ``distiller``), its
-            ``optimizer`` and, if wanted, ``paramwise_cfg`` and ``clip_grad``. What stands beside the parts (``type``,
-            ``accumulative_counts``, ``loss_scale``, ``dtype``, ``clip_grad``) is the default of each.
+            ``optimizer`` and, if wanted, ``paramwise_cfg``, ``clip_grad`` and a ``constructor`` of its own, such as
+            ``'mmpretrain.LearningRateDecayOptimWrapperConstructor'`` for the student. What stands beside the parts
+            (``type``, ``accumulative_counts``, ``loss_scale``, ``dtype``, ``clip_grad``) is the default of each.
         paramwise_cfg (dict, optional): Not accepted here; it belongs to a part.
 
     Raises:
@@ -236,10 +263,14 @@ class DPKOptimWrapperConstructor:
                 key: dict(value) if key == 'clip_grad' and value else value
                 for key, value in cfg.items()
             }
-            paramwise_cfg = cfg.pop('paramwise_cfg', None)
-            wrappers[name] = DefaultOptimWrapperConstructor(cfg, paramwise_cfg)(
-                getattr(model, name)
-            )
+            # the part's own constructor sees the part alone, with the names that it knows
+            wrapper = build_optim_wrapper(getattr(model, name), ConfigDict(cfg))
+            if not isinstance(wrapper, OptimWrapper):
+                raise UsageError(
+                    f'optim_wrapper.{name}.constructor is {cfg["constructor"]!r}, which makes several optimizers, '
+                    'but a part has one; name another constructor, or leave the key out.'
+                )
+            wrappers[name] = wrapper
         return JointOptimWrapper(**wrappers)
 
     def _check_coverage(self, model: nn.Module) -> None:

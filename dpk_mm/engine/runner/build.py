@@ -21,6 +21,7 @@ from ...errors import UsageError
 from ..hooks.class_check_hook import ClassCheckHook
 from ..hooks.load_check_hook import LoadCheckHook
 from ..hooks.random_state_hook import make_resumable
+from ..hooks.upstream_check_hook import UpstreamCheckHook
 from .prepare import PICKLE_SUFFIXES
 
 
@@ -71,11 +72,14 @@ def build_runner(cfg: Config) -> Runner:
 
     Stopped and resumed, it draws the random numbers that it would have drawn uninterrupted, see
     :class:`dpk_mm.engine.hooks.random_state_hook.RandomStateHook`, and before training it compares
-    classes, see :class:`dpk_mm.engine.hooks.class_check_hook.ClassCheckHook`, and looks at what it
-    starts from, see :class:`dpk_mm.engine.hooks.load_check_hook.LoadCheckHook`. No config has to
-    name these hooks, and the config that is saved does not.
+    classes, see :class:`dpk_mm.engine.hooks.class_check_hook.ClassCheckHook`, looks at what it starts
+    from, see :class:`dpk_mm.engine.hooks.load_check_hook.LoadCheckHook`, and refuses hooks that cannot
+    be used with a distillation, see
+    :class:`dpk_mm.engine.hooks.upstream_check_hook.UpstreamCheckHook`. No config has to name these
+    hooks, and the config that is saved does not.
     """
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(UpstreamCheckHook())
     runner.register_hook(ClassCheckHook())
     runner.register_hook(LoadCheckHook())
     return make_resumable(runner)

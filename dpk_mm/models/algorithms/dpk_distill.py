@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.dist import is_distributed
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 from mmrazor.models.algorithms import SingleTeacherDistill
@@ -19,13 +20,15 @@ from dpk_mm.models.teacher.input_size import check_input_size, expected_size, ne
 from dpk_mm.models.teacher.normalisation import TeacherInput
 
 from ..distillers.class_counts import check_class_counts
+from .after_stop import with_zero_gradient
 from .finite import NonFiniteGuard
+from .student_attributes import StudentAttributes
 
 TEACHER_FORWARDS = ('auto', 'features', 'logits')
 
 
 @MODELS.register_module()
-class DPKDistill(SingleTeacherDistill):
+class DPKDistill(StudentAttributes, SingleTeacherDistill):
     """Distils a teacher into ``architecture``, the student.
 
     What differs from mmrazor's ``SingleTeacherDistill``:
@@ -36,6 +39,8 @@ class DPKDistill(SingleTeacherDistill):
     - Its checkpoint is loaded strictly, and not before ``init_weights()``, which the runner calls when training starts:
       testing and exporting need no teacher file.
     - Of a detector only ``extract_feat`` is run, of a classifier the logits; no teacher loss is computed.
+    - What upstream code expects on a plain model (``model.bbox_head``) is found on the student, see
+      :class:`~dpk_mm.models.algorithms.student_attributes.StudentAttributes`.
     - Building the teacher and the distiller uses no random number of the student: from one seed it starts
       with the weights that it would have alone.
 
@@ -126,13 +131,30 @@ class DPKDistill(SingleTeacherDistill):
             'the student',
             'give both the same img_size',
         )
+        self.forward_to_student()
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Out of nn.Module's sight: no parameter, no buffer, no child.
         if name == 'teacher':
             object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
+            return
+        super().__setattr__(name, value)
+        if name == 'data_preprocessor' and 'teacher_input' in self.__dict__:
+            # one that is replaced: the student's own, and what the teacher's batches are computed from
+            self.architecture.data_preprocessor = value
+            teacher_input = TeacherInput(value, self.teacher.data_preprocessor)
+            object.__setattr__(self, 'teacher_input', teacher_input)
+
+    def optimizer_parts(self) -> tuple[nn.Module, dict[str, nn.Module]]:
+        """What the optimizer's constructors ask for that go by the names of the student's parameters.
+
+        Returns:
+            The student, and by name the other children.
+        """
+        others = {k: child for k, child in self.named_children() if k != 'architecture'}
+        return self.architecture, {
+            name: child for name, child in others.items() if any(True for _ in child.parameters())
+        }
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> DPKDistill:
         """The teacher follows to devices and precisions."""
@@ -230,6 +252,9 @@ class DPKDistill(SingleTeacherDistill):
             losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
             pop_seen = getattr(distiller, 'pop_seen', dict)  # mmrazor's distillers have none
             self._seen = {'input': batch_inputs.detach(), **pop_seen()}
+        elif is_distributed():
+            unused = [p for p in distiller.parameters() if p.requires_grad]
+            losses = with_zero_gradient(losses, unused)
         return losses
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor | int, Mapping[str, Tensor]]:

@@ -228,6 +228,27 @@ def test_one_scaler_for_all_parts(amp_anywhere, clip):
     same(model, reference, rtol=1e-6, atol=1e-7)
 
 
+def test_a_part_that_is_left_out_needs_no_gradients_for_the_scaler(amp_anywhere):
+    """GradScaler fails for an optimizer none of whose parameters has a gradient."""
+    model = Toy()
+    optim, _ = scaled(model, clip_grad=dict(max_norm=1.0))
+    before = copy.deepcopy(model)
+    assert optim.leave_out(model.distiller.parameters()) == []
+    optim.update_params(model.architecture(batches(1)[0]).square().sum())
+    same(model.distiller, before.distiller)
+    assert not torch.equal(model.architecture[0].weight, before.architecture[0].weight)
+    assert list(optim.get_lr()) == ['architecture.lr']
+    assert list(optim.get_momentum()) == ['architecture.momentum']
+
+
+def test_a_part_that_trains_others_as_well_is_not_left_out():
+    model = Toy()
+    optim = wrapper(model)
+    few = [model.distiller[0].weight, *model.architecture.parameters()]
+    assert [id(p) for p in optim.leave_out(few)] == [id(model.distiller[0].weight)]
+    assert list(optim.get_lr()) == ['distiller.lr']
+
+
 def test_infinite_gradients_are_left_out_and_the_scale_is_halved_once(amp_anywhere):
     model = Toy()
     optim, scaler = scaled(model)
