@@ -1,0 +1,178 @@
+"""What every distillation loss keeps to, whatever it computes; a new one needs a row in ``CASES`` and no more."""
+
+import inspect
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.structures import InstanceData
+from mmrazor.registry import MODELS
+
+import dpk_mm  # noqa: F401
+from dpk_mm.models.loss_parts import DistillLoss
+from dpk_mm.modules import FixedMaskRatio
+
+SIZES = [(16, 12), (8, 6), (4, 3)]
+STAGE = dict(
+    student_channels=6,
+    teacher_channels=8,
+    embed_dims=8,
+    encoder_depth=1,
+    decoder_depth=1,
+    num_heads=2,
+    position_embedding='sinusoidal',
+)
+FGD = dict(levels=(0, 1, 2), student_channels=6, teacher_channels=8, weights='fgd_one_stage_paper')
+
+# registered name: arguments of the constructor, one dict for each form that computes something else
+CASES = {
+    'DPKLoss': [
+        dict(transforms=dict(P4=dict(index=1, **STAGE), P5=dict(index=2, **STAGE))),
+        dict(transforms=dict(P5=dict(index=2, **STAGE)), criterion=dict(type='FGDLoss', **FGD)),
+    ],
+    'FGDLoss': [FGD, dict(FGD, by_level=True, loss_weight=3.0)],
+    'KDLoss': [dict(tau=4.0), dict(tau=2.0, reduction='mean', loss_weight=0.5)],
+}
+ROWS = [(name, index) for name, forms in CASES.items() for index in range(len(forms))]
+
+
+def registered():
+    return {
+        name: cls
+        for name, cls in MODELS.module_dict.items()
+        if inspect.isclass(cls)
+        and issubclass(cls, DistillLoss)
+        and cls.__module__.startswith('dpk_mm.')
+    }
+
+
+def test_every_registered_loss_has_a_row():
+    assert set(registered()) == set(CASES), 'add a row to CASES for the new loss'
+
+
+def build(name, index):
+    torch.manual_seed(0)
+    loss = MODELS.build(dict(type=name, **CASES[name][index]))
+    if hasattr(loss, 'mask_ratio'):
+        loss.mask_ratio = FixedMaskRatio(0.5)  # as its hook does
+    return loss.train()
+
+
+def sample(boxes):
+    return SimpleNamespace(
+        metainfo=dict(batch_input_shape=(128, 96)),
+        gt_instances=InstanceData(bboxes=torch.tensor(boxes)),
+    )
+
+
+def records(grad=True):
+    """One batch of everything that the vocabulary names; the student's and the teacher's need a gradient."""
+    g = torch.Generator().manual_seed(1)
+
+    def feats(channels):
+        return tuple(
+            torch.randn(2, channels, *size, generator=g).requires_grad_(grad) for size in SIZES
+        )
+
+    def logits():
+        return torch.randn(2, 10, generator=g).requires_grad_(grad)
+
+    return dict(
+        student_feats=feats(6),
+        teacher_feats=feats(8),
+        student_logits=logits(),
+        teacher_logits=logits(),
+        data_samples=[sample([[5.0, 8.0, 60.0, 70.0]]), sample([[50.0, 30.0, 90.0, 120.0]])],
+    )
+
+
+def call(loss, batch):
+    takes = inspect.signature(loss.forward).parameters
+    torch.manual_seed(5)  # random masks
+    return loss.parts(**{name: value for name, value in batch.items() if name in takes})
+
+
+def tensors(batch, side):
+    for name, value in batch.items():
+        if name.startswith(side):
+            yield from value if isinstance(value, tuple) else (value,)
+
+
+@pytest.fixture(params=ROWS, ids=lambda row: f'{row[0]}-{row[1]}')
+def row(request):
+    return request.param
+
+
+def test_its_arguments_are_those_of_the_vocabulary(row):
+    takes = inspect.signature(build(*row).forward).parameters
+    needed = [name for name, p in takes.items() if p.default is p.empty]
+    assert set(needed) <= set(records()), 'the distiller fills in these alone by their names'
+    assert any(name.startswith('student_') for name in needed)
+
+
+def test_parts_are_scalars_and_forward_is_their_sum(row):
+    loss, batch = build(*row), records()
+    parts = call(loss, batch)
+    assert parts and all(part.shape == () for part in parts.values())
+    takes = inspect.signature(loss.forward).parameters
+    torch.manual_seed(5)
+    total = loss(**{name: value for name, value in batch.items() if name in takes})
+    torch.testing.assert_close(total, sum(parts.values()))
+    assert total > 0
+
+
+def test_the_gradient_reaches_the_student_and_all_parameters_and_not_the_teacher(row):
+    loss, batch = build(*row), records()
+    sum(call(loss, batch).values()).backward()
+    assert all(x.grad is None for x in tensors(batch, 'teacher'))
+    reached = [x.grad for x in tensors(batch, 'student') if x.grad is not None]
+    assert any(bool(grad.abs().sum() > 0) for grad in reached)
+    # a parameter without a gradient would stop DistributedDataParallel
+    assert [name for name, p in loss.named_parameters() if p.grad is None] == []
+
+
+def test_a_factor_of_the_loss_is_a_factor_of_every_part(row):
+    name, index = row
+    plain, batch = build(name, index), records()
+    torch.manual_seed(0)
+    weighted = dict(CASES[name][index])
+    weighted['loss_weight'] = 2.5 * weighted.get('loss_weight', 1.0)
+    heavy = MODELS.build(dict(type=name, **weighted))
+    if hasattr(heavy, 'mask_ratio'):
+        heavy.mask_ratio = FixedMaskRatio(0.5)
+    parts, more = call(plain, batch), call(heavy, batch)
+    for key, value in parts.items():
+        torch.testing.assert_close(more[key], 2.5 * value)
+
+
+def test_a_second_run_from_the_same_state_gives_the_same(row):
+    first, second = (
+        {k: v.item() for k, v in call(build(*row), records()).items()} for _ in range(2)
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize('side', ['student', 'teacher'])
+def test_nan_stays_nan(row, side):
+    loss, batch = build(*row), records(grad=False)
+    for x in tensors(batch, side):
+        x.view(-1)[0] = float('nan')
+    if hasattr(loss, 'mask_ratio'):
+        loss.mask_ratio = FixedMaskRatio(0.5)
+    assert torch.isnan(sum(call(loss, batch).values()))
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_autocast_gives_the_same_to_its_precision(row, dtype):
+    loss, batch = build(*row), records()
+    exact = sum(call(loss, batch).values()).item()
+    with torch.autocast('cpu', dtype):
+        rough = sum(call(loss, batch).values())
+    assert rough.item() == pytest.approx(exact, rel=0.03)
+
+
+def test_weights_out_of_range_are_refused(row):
+    name, index = row
+    for weight in (-1.0, float('nan'), float('inf'), 'much'):
+        with pytest.raises(ValueError, match='loss_weight of .* must be a finite number >= 0'):
+            MODELS.build(dict(type=name, **dict(CASES[name][index], loss_weight=weight)))
