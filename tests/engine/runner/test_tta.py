@@ -4,6 +4,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 import dpk_mm  # noqa: F401
 from dpk_mm.checkpoint.student_config import deployed, student_config
+from dpk_mm.engine.runner import prepare
 from dpk_mm.engine.runner.prepare import prepare_config, prepare_test_config
 from dpk_mm.engine.runner.tta import enable_tta
 from dpk_mm.errors import UsageError
@@ -106,7 +107,11 @@ def test_out_item(out, item, message):
         prepare_test_config(config(), out=good, out_item='metrics')
 
 
-def test_loaders_amp_and_interval():
+def test_loaders_amp_and_interval(monkeypatch):
+    monkeypatch.setattr(prepare, 'get_device', lambda: 'cpu')
+    with pytest.raises(UsageError, match='--amp needs a GPU'):
+        prepare_test_config(config(), amp=True)
+    monkeypatch.setattr(prepare, 'get_device', lambda: 'cuda')
     cfg = config('mmpretrain', default_hooks=dict(visualization=dict(type='VisualizationHook')))
     cfg = prepare_test_config(cfg, show_dir='a', interval=7, amp=True, no_pin_memory=True)
     assert cfg.default_hooks.visualization.interval == 7
