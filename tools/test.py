@@ -39,7 +39,9 @@ def parse_args() -> argparse.Namespace:
         help='predict on changed images as well and merge the predictions (test-time augmentation): by tta_model and '
         'tta_pipeline of the config, else on flipped images',
     )
-    parser.add_argument('--amp', action='store_true', help='test in mixed precision')
+    parser.add_argument(
+        '--amp', action='store_true', help='test in mixed precision (float16); needs a GPU'
+    )
     parser.add_argument(
         '--raw-weights',
         action='store_true',

@@ -111,7 +111,7 @@ def prepare_test_config(
         interval: One of so many images is drawn; for classifiers only.
         out_item: `'pred'` or `'metrics'`: what `out` is to hold.
         tta: Whether to test on changed images as well, see :func:`enable_tta`.
-        amp: Whether to test in mixed precision: float16 on a GPU, bfloat16 on a CPU.
+        amp: Whether to test in mixed precision (float16); needs a GPU.
         no_pin_memory: As for :func:`prepare_config`.
 
     Returns:
@@ -133,6 +133,9 @@ def prepare_test_config(
     if tta:
         enable_tta(cfg)
     if amp:
+        if get_device() == 'cpu':
+            # mmengine would take bfloat16, which the metrics cannot turn into numpy arrays
+            raise UsageError('--amp needs a GPU, and there is none here: leave the option out')
         cfg.test_cfg.fp16 = True
     _fill_dataloaders(cfg, no_pin_memory)
     return cfg

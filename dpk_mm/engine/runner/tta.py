@@ -13,7 +13,7 @@ from ...errors import UsageError
 # What the tools of the two packages take where the config does not say it.
 _MERGING = {
     'mmdet': dict(
-        type='mmdet.DetTTAModel',
+        type='DetTTAModel',  # mmdet registers it with mmengine
         tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
     ),
     'mmpretrain': dict(type='mmpretrain.AverageClsScoreTTA'),
@@ -39,7 +39,7 @@ def enable_tta(cfg: Config) -> None:
         if scope not in _MERGING:
             raise UsageError(
                 f'--tta: with default_scope = {scope!r} there is no usual way to merge predictions: set tta_model in '
-                "the config, such as dict(type='mmdet.DetTTAModel', ...), and tta_pipeline"
+                "the config, such as dict(type='DetTTAModel', ...), and tta_pipeline"
             )
         cfg.tta_model = _MERGING[scope]
     datasets = list(_innermost(cfg.test_dataloader.dataset))

@@ -1,8 +1,10 @@
 import pytest
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 
 import dpk_mm  # noqa: F401
 from dpk_mm.checkpoint.student_config import deployed, student_config
+from dpk_mm.engine.runner import prepare
 from dpk_mm.engine.runner.prepare import prepare_config, prepare_test_config
 from dpk_mm.engine.runner.tta import enable_tta
 from dpk_mm.errors import UsageError
@@ -31,7 +33,9 @@ def pipelines(cfg):
 
 def test_what_mmdet_does_by_default():
     cfg = prepare_test_config(config(), tta=True)
-    assert cfg.model.type == 'mmdet.DetTTAModel' and cfg.model.module == dict(type='Student')
+    init_default_scope('mmdet')
+    assert MODELS.get(cfg.model.type).__name__ == 'DetTTAModel'
+    assert cfg.model.module == dict(type='Student')
     assert cfg.model.tta_cfg == dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
     for pipeline in pipelines(cfg):
         assert pipeline[0] == dict(type='LoadImageFromFile') and len(pipeline) == 2
@@ -43,7 +47,8 @@ def test_what_mmdet_does_by_default():
 
 def test_what_mmpretrain_does_by_default():
     cfg = prepare_test_config(config('mmpretrain', 'PackInputs'), tta=True)
-    assert cfg.model.type == 'mmpretrain.AverageClsScoreTTA'
+    init_default_scope('mmpretrain')
+    assert MODELS.get(cfg.model.type).__name__ == 'AverageClsScoreTTA'
     assert pipelines(cfg)[0][1].transforms[1] == [
         dict(type='PackInputs', meta_keys=('img_id', 'mine'))
     ]
@@ -102,7 +107,11 @@ def test_out_item(out, item, message):
         prepare_test_config(config(), out=good, out_item='metrics')
 
 
-def test_loaders_amp_and_interval():
+def test_loaders_amp_and_interval(monkeypatch):
+    monkeypatch.setattr(prepare, 'get_device', lambda: 'cpu')
+    with pytest.raises(UsageError, match='--amp needs a GPU'):
+        prepare_test_config(config(), amp=True)
+    monkeypatch.setattr(prepare, 'get_device', lambda: 'cuda')
     cfg = config('mmpretrain', default_hooks=dict(visualization=dict(type='VisualizationHook')))
     cfg = prepare_test_config(cfg, show_dir='a', interval=7, amp=True, no_pin_memory=True)
     assert cfg.default_hooks.visualization.interval == 7
