@@ -3,9 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader, IterableDataset
 
+from dpk_mm.checkpoint.student import read_student
 from dpk_mm.engine.hooks import passes
 from dpk_mm.errors import UsageError
 from tests.helpers.small_runs import Watch, build, classifier, distilled, runner
@@ -112,3 +114,23 @@ def test_data_without_a_length_are_refused():
 
 def test_without_a_loop_of_iterations_the_epoch_counts():
     assert passes.passes_so_far(SimpleNamespace(epoch=3)) == 3
+
+
+def test_the_students_files_count_finished_iterations(tmp_path):
+    """The metric grows, so the last validation is the best; a resumed run goes on from it."""
+    model = build(distilled(classifier(), classifier(16)))
+    run = runner(
+        model,
+        tmp_path,
+        dict(type='mmrazor.StudentCheckpointHook'),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=5, val_interval=2),
+        train_dataloader=dict(sampler=dict(type='InfiniteSampler', shuffle=True)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
+        log_processor=dict(by_epoch=False),
+    )
+    run.train()
+    best, last = (read_student(tmp_path / f'student_{name}.pth')[1] for name in ('best', 'last'))
+    assert best['iter'] == last['iter'] == 5
+    assert best['value'] == 3.0  # after the iterations 2, 4 and 5
+    fourth = torch.load(tmp_path / 'iter_4.pth', weights_only=False)
+    assert fourth['student_checkpoint_hook'] == dict(metric='acc', value=1.0)
