@@ -1,10 +1,19 @@
-"""Keys of --cfg-options that lead somewhere else than they seem to, or nowhere."""
+"""The shared options, and keys of --cfg-options that lead somewhere else than they seem to, or nowhere."""
+
+import argparse
+import os
 
 import pytest
 
 import dpk_mm  # noqa: F401
-from dpk_mm.cli.options import load_config, unread_in_test
+from dpk_mm.cli.options import (
+    add_common_arguments,
+    apply_common_arguments,
+    load_config,
+    unread_in_test,
+)
 from dpk_mm.errors import UsageError
+from tests.helpers.small_config import write_small_config
 
 TEXT = """
 max_epochs = 12
@@ -20,6 +29,11 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
 test_dataloader = dict(dataset=dict(type='CocoDataset', pipeline=test_pipeline))
 env_cfg = dict(cudnn_benchmark=False)
 """
+
+
+@pytest.fixture
+def small_config(tmp_path):
+    return write_small_config(tmp_path)
 
 
 @pytest.fixture
@@ -88,3 +102,69 @@ def test_what_a_test_does_not_read():
     assert (
         unread_in_test({'test_dataloader.batch_size': 2, 'model.teacher_forward': 'logits'}) == []
     )
+
+
+def test_common_arguments():
+    parser = argparse.ArgumentParser()
+    add_common_arguments(parser)
+    args = parser.parse_args(
+        ['--cfg-options', 'model.depth=18', 'data.scale=(1,2)']
+        + ['--launcher', 'pytorch', '--local-rank', '3']
+    )
+    assert args.cfg_options == {'model.depth': 18, 'data.scale': (1, 2)}
+    assert (args.launcher, args.local_rank, args.work_dir) == ('pytorch', 3, None)
+
+
+def test_work_dir_goes_by_option_then_config_then_name(small_config):
+    assert load_config(small_config).work_dir == os.path.join('./work_dirs', 'my_config')
+    options = {'work_dir': 'from_config'}
+    assert load_config(small_config, options).work_dir == 'from_config'
+    assert load_config(small_config, options, 'from_option').work_dir == 'from_option'
+
+
+def test_options_replace_settings(small_config):
+    cfg = load_config(
+        small_config,
+        {
+            'optim_wrapper.optimizer.lr': 0.5,
+            'train_dataloader.dataset.pipeline.0.size': 7,
+            'randomness.seed': 1,
+            'find_unused_parameters': True,
+            'model.new_setting': 2,
+        },
+    )
+    assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=0.5)
+    assert cfg.train_dataloader.dataset.pipeline == [dict(type='Load', size=7)]
+    assert cfg.randomness.seed == 1 and cfg.find_unused_parameters is True
+    assert cfg.model.new_setting == 2
+
+
+@pytest.mark.parametrize(
+    'key, meant',
+    [
+        ('modle.type', 'model.type'),
+        ('optim_wrapper.optimiser.lr', 'optim_wrapper.optimizer.lr'),
+        ('loadfrom', 'load_from'),
+        ('train_dataloder.batch_size', 'train_dataloader.batch_size'),
+    ],
+)
+def test_typing_errors_in_options_are_named(small_config, key, meant):
+    with pytest.raises(UsageError, match=f'--cfg-options {key}: .* did you mean {meant}'):
+        load_config(small_config, {key: 1})
+
+
+def test_traceback_is_asked_for_through_the_environment(monkeypatch):
+    monkeypatch.setenv('LOCAL_RANK', '2')
+    monkeypatch.delenv('DPK_TRACEBACK', raising=False)
+    parser = argparse.ArgumentParser()
+    add_common_arguments(parser)
+    apply_common_arguments(parser.parse_args(['--local-rank', '3']))
+    assert os.environ['LOCAL_RANK'] == '2' and 'DPK_TRACEBACK' not in os.environ
+    monkeypatch.setenv('DPK_TRACEBACK', '')  # so that it is taken back afterwards
+    apply_common_arguments(parser.parse_args(['--traceback']))
+    assert os.environ['DPK_TRACEBACK'] == '1'
+
+
+def test_missing_config_is_one_sentence(tmp_path):
+    with pytest.raises(UsageError, match='there is no config .*nothing.py'):
+        load_config(str(tmp_path / 'nothing.py'))

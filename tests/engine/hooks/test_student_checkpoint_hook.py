@@ -14,6 +14,7 @@ from torch import nn
 import dpk_mm  # noqa: F401
 from dpk_mm.checkpoint.student import read_student
 from dpk_mm.engine.hooks import StudentCheckpointHook
+from dpk_mm.errors import UsageError
 
 
 class Student(BaseModel):
@@ -279,7 +280,7 @@ def test_plain_model_is_refused_in_one_sentence(tmp_path):
             del self.architecture
 
     runner = make_runner(tmp_path, [0.1], StudentCheckpointHook(), model=Plain())
-    with pytest.raises(TypeError, match='but the model is a plain Plain: .* DPKDistill'):
+    with pytest.raises(UsageError, match='but the model is a plain Plain: .* DPKDistill'):
         runner.train()
     assert runner.iter == 0
 
