@@ -1,4 +1,4 @@
-"""Errors that a user can mend: their classes, and the pieces of which their sentences are made."""
+"""Errors that a user can correct: their classes, and the parts that their sentences have in common."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UsageError(ValueError):
-    """A config, an option or a file is not what it has to be; the message says what mends it."""
+    """A config, an option or a file is wrong; the message says how to correct it."""
 
 
 class CheckpointError(RuntimeError):
@@ -35,13 +35,32 @@ def first_few(names: Iterable[object], most: int = 3, quote: bool = False) -> st
     return shown if len(names) <= most else f'{shown} and {len(names) - most} more'
 
 
-def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """``; did you mean X?`` for the known name that is nearest, or nothing if none is near.
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that is most similar to a misspelled one; None if none is similar enough.
 
     Args:
         name: What was written.
         known: What could have been written.
-        cutoff: How near is near, from 0 (anything) to 1 (the name itself).
+        cutoff: Least similarity, from 0 (any name) to 1 (the name itself), see ``difflib``.
     """
-    close = difflib.get_close_matches(name, [*known], n=1, cutoff=cutoff)
-    return f'; did you mean {close[0]}?' if close else ''
+    return next(iter(difflib.get_close_matches(name, [*known], n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6, quote: bool = False) -> str:
+    """``; did you mean X?`` for the nearest known name, or an empty string if there is none.
+
+    Args:
+        name: What was written.
+        known: What could have been written.
+        cutoff: Least similarity, see :func:`nearest`.
+        quote: Whether the name stands in quotation marks.
+    """
+    close = nearest(name, known, cutoff)
+    if close is None:
+        return ''
+    return f"; did you mean '{close}'?" if quote else f'; did you mean {close}?'
+
+
+def without_period(error: object) -> str:
+    """The sentence of an error without its period, for a sentence that goes on after it."""
+    return str(error).removesuffix('.')

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, whatever ends the writer."""
+"""Atomic writes: a reader finds the old file or the new one, even if the writer is killed."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DiskFullError(OSError):
-    """A file could not be written for want of space; what was there under its name still is."""
+    """A file could not be written because the disk is full; an older file of that name stays."""
 
     def __str__(self) -> str:
-        return str(self.strerror)  # a sentence, without the number before it
+        return str(self.strerror)  # the sentence without the error's number
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], durable: bool = True) -> Iterator[Path]:
-    """Gives a temporary file to write, which takes the place of `path` when the block is left.
+    """Gives a temporary file to write, which takes the place of ``path`` when the block is left.
 
-    A kill leaves the old file or the new one, never a part. A link is followed; what an exception
-    leaves behind is removed, and what a kill leaves behind :func:`remove_leftovers` finds by its
-    name.
+    If the process is killed, the old file or the new one is there, never a part. A link is followed.
+    After an exception the temporary file is removed, after a kill by :func:`remove_leftovers`.
 
     Args:
         path: The file; its folder is made if need be.
@@ -62,7 +61,11 @@ def replacing(path: str | os.PathLike[str], durable: bool = True) -> Iterator[Pa
 
 
 def write_bytes_atomically(path: str | os.PathLike[str], content: bytes | memoryview) -> None:
-    """Writes `content` to `path`; a process stopped meanwhile leaves the old file or the new one.
+    """Writes ``content`` to ``path``, whole or not at all.
+
+    Args:
+        path: The file; its folder is made if need be.
+        content: All of it.
 
     Raises:
         DiskFullError: If there is no space left.
@@ -72,13 +75,13 @@ def write_bytes_atomically(path: str | os.PathLike[str], content: bytes | memory
 
 
 def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Writes `text` to `path`; a process stopped meanwhile leaves the old file or the new one."""
+    """Writes ``text`` to ``path`` in UTF-8, whole or not at all."""
     with replacing(path, durable=False) as temporary:
         temporary.write_text(text, encoding='utf-8')
 
 
 def write_json_atomically(path: str | os.PathLike[str], content: Any) -> None:
-    """Writes `content` as JSON to `path`, whole or not at all."""
+    """Writes ``content`` as JSON to ``path``, whole or not at all."""
     write_text_atomically(path, json.dumps(content, indent=1) + '\n')
 
 
@@ -124,11 +127,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _full(path: Path, temporary: Path) -> str:
-    # what was written so far goes in a moment, and is not counted as free
+    # the temporary file is removed afterwards, so its size counts as free
     free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
     written = temporary.stat().st_size if temporary.is_file() else 0
     kept = ', which stays as it was' if path.is_file() else ''
     return (
         f'{path} could not be written{kept}: the disk or the quota of {path.parent} is full '
-        f'({(free + written) / 1e6:.1f} MB free)'
+        f'({(free + written) / 1e6:.1f} MB free).'
     )

@@ -1,6 +1,6 @@
 """Converts a published CIFAR-100 checkpoint to one of mmpretrain's ImageClassifier.
 
-Not needed for `teacher_ckpt`, which takes a published file as it is.
+Not needed for ``teacher_ckpt``, which takes a published file as it is.
 """
 
 import argparse

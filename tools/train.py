@@ -67,8 +67,8 @@ def main() -> None:
         init_cpu_distributed(cfg)
         prepare_resume(cfg)
     # other errors of the system, in the middle of a training, keep their traceback
-    told = (UsageError, CheckpointError, DiskFullError, FileNotFoundError)
-    with readable_errors('train.py', *told), explained_errors(cfg) as context:
+    kinds = (UsageError, CheckpointError, DiskFullError, FileNotFoundError)
+    with readable_errors('train.py', *kinds), explained_errors(cfg) as context:
         context['runner'] = runner = build_runner(cfg)
         runner.train()
     finish()

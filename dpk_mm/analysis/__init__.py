@@ -1,1 +1,1 @@
-"""What the tools under `tools/analysis/` compute and draw."""
+"""What the tools under ``tools/analysis/`` compute and draw."""

@@ -3,15 +3,14 @@
 mmengine's analyzers do the counting. They trace one forward pass on the CPU, batch 1, in eval mode:
 
 - FLOPs: one multiply-add is one FLOP, as in the paper (A.9: ResNet-34 has 3.6 G). Convolutions, linear layers, matrix
-  products, attention, normalisation, interpolation and average pooling are counted; what an operator does that the
-  library has no count for is named, never guessed.
+  products, attention, normalisation, interpolation and average pooling are counted; operators
+  for which the library has no count are listed by name.
 - Activations: elements of the outputs of convolutions, linear layers, matrix products and attention. In float32 each
   takes four bytes; that is a lower bound of what training keeps, since outputs of other operators are not in it.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,20 +23,17 @@ import torch
 from mmengine.analysis import ActivationAnalyzer, FlopAnalyzer
 from mmengine.analysis.jit_handles import bmm_flop_jit, generic_activation_jit, get_shape
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from mmpretrain.models import BaseClassifier
 from mmpretrain.structures import DataSample
-from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from dpk_mm.checkpoint.student_config import is_distillation
-from dpk_mm.cli.options import load_config
-from dpk_mm.errors import UsageError
-
+from ..checkpoint.student_config import is_distillation
+from ..errors import UsageError, without_period
 from ..models.losses import DPKLoss
-from ..modules import FixedMaskRatio
+from ..modules import FixedMaskRatio, count_parameters
 from .input_size import input_size
+from .loading import build_model, read_config
 
 BYTES_PER_ACTIVATION = 4
 
@@ -47,12 +43,12 @@ class Complexity:
     """One row: a network, a part of one, or a transformation module.
 
     Attributes:
-        name: Such as `teacher`, `teacher.backbone`, `student`, `loss_dpk.P4`.
+        name: Such as ``teacher``, ``teacher.backbone``, ``student``, ``loss_dpk.P4``.
         parameters: All of its parameters, trainable or not; buffers are not counted.
         flops: Multiply-adds for one image.
         activations: Elements of the outputs of convolutions, linear layers, products and attention.
         input_shapes: Of the tensors that go in; empty for a part of a network.
-        not_counted: Operator -> how often it ran, for those whose FLOPs are not in `flops`.
+        not_counted: Operator -> how often it ran, for those whose FLOPs are not in ``flops``.
     """
 
     name: str
@@ -75,7 +71,7 @@ class ComplexityReport:
     Attributes:
         image_shape: (height, width) of the image.
         mask_ratio: Share of the tokens that the teacher gives.
-        proposals: Boxes that a two-stage detector's second stage sees; None for other models.
+        proposals: Boxes of a two-stage detector's second stage; None for other models.
         rows: Teacher and student with their parts, then the transformation modules; of a config without
             distillation the model.
     """
@@ -86,11 +82,11 @@ class ComplexityReport:
     rows: list[Complexity]
 
 
-# Operators that mmengine has no handle for.
+# Operators for which mmengine has no handle.
 
 
 def _attention_flops(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-    """The two products of attention, `Q K'` and that with V; the softmax is not counted anywhere."""
+    """The two products of attention, ``Q K'`` and that with V; the softmax is not counted anywhere."""
     query, key, value = (get_shape(tensor) for tensor in inputs[:3])
     return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
@@ -110,12 +106,9 @@ def count(name: str, module: nn.Module, inputs: Sequence[Tensor]) -> Complexity:
     """Counts one module.
 
     Args:
-        name: Of the row.
+        name: Name of the row.
         module: Run twice without gradient, once for each analyzer; its mode stays.
-        inputs: What its forward takes.
-
-    Returns:
-        The row.
+        inputs: The arguments of its forward.
     """
     return _rows(name, module, inputs)[0]
 
@@ -123,7 +116,7 @@ def count(name: str, module: nn.Module, inputs: Sequence[Tensor]) -> Complexity:
 def _rows(
     name: str, module: nn.Module, inputs: Sequence[Tensor], parts_of: str | None = None
 ) -> list[Complexity]:
-    """The row of a module and, with `parts_of`, those of the children of that submodule."""
+    """The row of a module and, with ``parts_of``, those of the children of that submodule."""
     analyzers = []
     with torch.no_grad(), _plain_attention():
         for kind, handles in ((FlopAnalyzer, _FLOPS), (ActivationAnalyzer, _ACTIVATIONS)):
@@ -138,7 +131,7 @@ def _rows(
         part = module.get_submodule(path)
         return Complexity(
             name=row_name,
-            parameters=sum(p.numel() for p in part.parameters()),
+            parameters=count_parameters(part, trainable_only=False),
             flops=int(flops.total(path)),
             activations=int(activations.total(path)),
             input_shapes=shapes,
@@ -158,7 +151,7 @@ def _rows(
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Keeps torch from running `nn.MultiheadAttention` as one operator, which nobody can count."""
+    """Keeps torch from running ``nn.MultiheadAttention`` as one operator, for which there is no count."""
     backend = getattr(torch.backends, 'mha', None)  # not in every release
     before = backend.get_fastpath_enabled() if backend else None
     if backend:
@@ -174,7 +167,7 @@ def _plain_attention() -> Iterator[None]:
 
 
 class _Network(nn.Module):
-    """A detector or classifier as a function of the image, up to what its heads give."""
+    """A detector or classifier as a function of the image, up to the outputs of its heads."""
 
     def __init__(self, model: Any, image_shape: tuple[int, int]) -> None:
         super().__init__()
@@ -189,8 +182,8 @@ class _Network(nn.Module):
         elif self.proposals is None:
             out = model(inputs, self.samples, mode='tensor')
         else:
-            # Untrained, the first stage proposes more boxes or fewer by chance; the second stage costs
-            # the same for each of them, wherever it is.
+            # Untrained, the first stage gives a random number of proposals; the second stage costs the
+            # same for each of them, wherever it is.
             features = model.extract_feat(inputs)
             boxes = inputs.new_tensor([[0.0, 0.0, 32.0, 32.0]]).expand(self.proposals, 4)
             proposals = [InstanceData(bboxes=boxes)]
@@ -215,7 +208,7 @@ def _num_proposals(model: Any) -> int | None:
 
 
 def _data_sample(model: nn.Module, image_shape: tuple[int, int]) -> Any:
-    """Ground truth of one image, for what looks at it: one box, or class 0."""
+    """Ground truth of one image, for heads that need it: one box, or class 0."""
     if isinstance(model, BaseClassifier):
         return DataSample().set_gt_label(0)
     from mmdet.structures import DetDataSample
@@ -249,7 +242,7 @@ class _Call(nn.Module):
         self.module = module
         self.arguments: dict[Any, Any] = dict(enumerate(args))
         self.keywords = kwargs
-        self.places: list[Any] = [
+        self.tensor_keys: list[Any] = [
             key
             for key, value in [*self.arguments.items(), *kwargs.items()]
             if isinstance(value, Tensor)
@@ -258,10 +251,10 @@ class _Call(nn.Module):
     @property
     def tensors(self) -> list[Tensor]:
         bound = {**self.arguments, **self.keywords}
-        return [bound[place] for place in self.places]
+        return [bound[place] for place in self.tensor_keys]
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        given = dict(zip(self.places, tensors, strict=True))
+        given = dict(zip(self.tensor_keys, tensors, strict=True))
         args = [given.get(place, value) for place, value in self.arguments.items()]
         kwargs = {key: given.get(key, value) for key, value in self.keywords.items()}
         return self.module(*args, **kwargs)
@@ -270,10 +263,9 @@ class _Call(nn.Module):
 def _transform_calls(
     algorithm: Any, networks: Sequence[_Network], image: Tensor, mask_ratio: float
 ) -> dict[str, _Call]:
-    """Runs student, teacher and losses once, and keeps what every transformation module was given.
+    """Runs student, teacher and losses once, and keeps the arguments of every transformation module.
 
-    So the features have the shapes and the masks that they have in training, whatever recorders, stages
-    and masks the config names.
+    So features and masks are those of training, with the recorders, stages and masks of the config.
     """
     distiller = algorithm.distiller
     calls: dict[str, _Call] = {}
@@ -288,7 +280,7 @@ def _transform_calls(
             for key, record in distiller.loss_forward_mappings[loss_name].items()
         }
         loss.mask_ratio = FixedMaskRatio(mask_ratio)
-        loss.criterion = None  # what comes after the transformation modules is not asked for
+        loss.criterion = None  # nothing after the transformation modules is counted
         hooks = [
             transform.register_forward_pre_hook(
                 functools.partial(_keep, calls, f'{loss_name}.{stage}'), with_kwargs=True
@@ -321,23 +313,21 @@ def measure_complexity(
     Nothing is trained, loaded or downloaded; all weights are random.
 
     Args:
-        config: Of a distillation, or of a plain mmdet or mmpretrain training.
+        config: Of a distillation, or of a plain mmdet or mmpretrain training; a file, or the config.
         image_shape: (height, width). If None, that of the config's test pipeline, padded as the data
             preprocessor pads it.
         mask_ratio: pi in [0, 1] for all stages.
 
-    Returns:
-        The rows.
 
     Raises:
         UsageError: If the image's size is neither given nor found, or it or the ratio is impossible.
     """
     if not 0 <= mask_ratio <= 1:
-        raise UsageError(f'--mask-ratio must be in [0, 1], but is {mask_ratio}')
+        raise UsageError(f'--mask-ratio must be in [0, 1], but is {mask_ratio}.')
     if image_shape is not None and min(image_shape) < 1:
-        raise UsageError(f'--shape must be two sizes of at least 1, but is {image_shape}')
-    cfg = copy.deepcopy(config) if isinstance(config, Config) else load_config(os.fspath(config))
-    model = _build(cfg)
+        raise UsageError(f'--shape must be two sizes of at least 1, but is {image_shape}.')
+    cfg = read_config(config)
+    model = build_model(cfg)
     student = model.student if is_distillation(cfg) else model
     if image_shape is None:
         divisor = getattr(student.data_preprocessor, 'pad_size_divisor', 1) or 1
@@ -361,7 +351,8 @@ def measure_complexity(
         calls = _transform_calls(model, list(networks.values()), image, mask_ratio)
     except ValueError as error:
         raise UsageError(
-            f'an image of {image_shape[0]}x{image_shape[1]} does not suit the transformation modules: {error}'
+            f'an image of {image_shape[0]}x{image_shape[1]} does not suit the transformation modules: '
+            f'{without_period(error)}.'
         ) from error
     transforms = [count(name, call, call.tensors) for name, call in calls.items()]
     if len(transforms) > 1:
@@ -369,32 +360,6 @@ def measure_complexity(
     return ComplexityReport(
         image_shape, mask_ratio, networks['student'].proposals, rows + transforms
     )
-
-
-def _build(cfg: Config) -> Any:
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    if cfg.get('data_preprocessor'):
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the Runner does
-    _forget_weights(cfg.model)
-    # `init_weights` is not called, so no `init_cfg` is followed either
-    return MODELS.build(cfg.model).eval()
-
-
-def _forget_weights(cfg: Any) -> None:
-    """Takes out of a model's config what would load or download weights while it is built."""
-    if isinstance(cfg, dict):
-        if 'cfg_path' in cfg:  # mmengine's `get_model`
-            cfg['pretrained'] = False
-        for key, value in cfg.items():
-            if key == 'pretrained':
-                cfg[key] = None if isinstance(value, str) else False if value else value
-            elif key == 'teacher_ckpt':
-                cfg[key] = None
-            else:
-                _forget_weights(value)
-    elif isinstance(cfg, (list, tuple)):
-        for item in cfg:
-            _forget_weights(item)
 
 
 def _sum(name: str, rows: Sequence[Complexity]) -> Complexity:

@@ -11,19 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from mmengine.config import Config
 from pycocotools.coco import COCO
 
-from dpk_mm.checkpoint.student import load_student, student_state_dict
-from dpk_mm.checkpoint.student_config import student_config
-from dpk_mm.errors import UsageError
-
-from ..compat.checkpoint import load_checkpoint_file
+from ..errors import UsageError
+from ..modules import count_parameters
+from .loading import build_student, scope_of
 from .training_curves import COLOURS
+
+__all__ = [
+    'Boxes',
+    'build_student',
+    'count_parameters',
+    'draw_grid',
+    'load_detector',
+    'load_ground_truth',
+    'predict',
+    'show_detections',
+]
 
 
 @dataclass(frozen=True)
@@ -31,9 +38,9 @@ class Boxes:
     """The objects of one image.
 
     Attributes:
-        boxes: `[n, 4]`, x1, y1, x2, y2 in pixels of the image.
-        labels: `[n]`, class indices.
-        scores: `[n]` in [0, 1], or None for ground truth.
+        boxes: ``[n, 4]``, x1, y1, x2, y2 in pixels of the image.
+        labels: ``[n]``, class indices.
+        scores: ``[n]`` in [0, 1], or None for ground truth.
     """
 
     boxes: np.ndarray
@@ -44,68 +51,42 @@ class Boxes:
 def load_detector(
     config: str | os.PathLike[str], checkpoint: str | os.PathLike[str], device: str = 'cpu'
 ) -> Any:
-    """Builds a detector from its config and checkpoint, ready for `mmdet.apis.inference_detector`.
+    """Builds a detector from its config and checkpoint, ready for :func:`predict`.
 
     Of a distillation config only the student is built, so the teacher's weights are not needed.
 
     Args:
-        config: Of a plain mmdet training, or of a distillation with the student as
-            `model.architecture`.
+        config: Of a plain mmdet training, or of a distillation with the student as ``model.architecture``.
         checkpoint: What such a training wrote, or a student alone.
         device: Torch device.
 
     Returns:
-        The detector in eval mode, with `cfg` and `dataset_meta` set.
+        The detector in eval mode, with ``cfg`` and ``dataset_meta`` set.
 
     Raises:
         UsageError: If the checkpoint's weights do not fit the model.
     """
-    model = build_student(config)
-    weights = student_state_dict(load_checkpoint_file(checkpoint, map_location='cpu'))
-    load_student(model, weights, os.fspath(checkpoint))
-    return model.to(device).eval()
-
-
-def build_student(config: str | os.PathLike[str]) -> Any:
-    """Builds the detector of a config without weights; of a distillation config, the student.
-
-    Args:
-        config: See `load_detector`.
-
-    Returns:
-        The detector with `cfg` and `dataset_meta` set.
-    """
-    from mmdet.registry import MODELS
-    from mmengine.registry import init_default_scope
-
-    cfg = student_config(Config.fromfile(os.fspath(config)))
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = MODELS.build(cfg.model)
-    model.cfg = cfg
-    model.dataset_meta = cfg.test_dataloader.dataset.get('metainfo', {})
-    return model
-
-
-def count_parameters(model: torch.nn.Module) -> int:
-    """Returns the number of parameters, trainable or not; buffers are not counted."""
-    return sum(p.numel() for p in model.parameters())
+    model = build_student(config, checkpoint)
+    model.dataset_meta = model.cfg.test_dataloader.dataset.get('metainfo', {})
+    return model.to(device)
 
 
 def predict(model: Any, image_paths: Sequence[str | os.PathLike[str]]) -> list[Boxes]:
-    """Runs a detector of `load_detector` on images.
+    """Runs a detector on images, with the test pipeline of its config.
 
     Args:
-        model: The detector.
+        model: Of :func:`load_detector`.
         image_paths: Image files.
 
     Returns:
-        All its boxes, image by image, whatever their score.
+        All its boxes, image by image, of any score.
     """
     from mmdet.apis import inference_detector
 
     out = []
     for path in image_paths:
-        instances = inference_detector(model, os.fspath(path)).pred_instances.cpu()
+        with scope_of(model.cfg):
+            instances = inference_detector(model, os.fspath(path)).pred_instances.cpu()
         out.append(
             Boxes(instances.bboxes.numpy(), instances.labels.numpy(), instances.scores.numpy())
         )
@@ -126,13 +107,13 @@ def load_ground_truth(
         indices count the categories in the order of their ids.
 
     Raises:
-        UsageError: If `num_images` is below 1 or the file has no image.
+        UsageError: If ``num_images`` is below 1 or the file has no image.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of its progress
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         coco = COCO(os.fspath(ann_file))
     ids = sorted(coco.imgs)
     if num_images < 1 or not ids:
-        raise UsageError(f'{ann_file} has {len(ids)} images, asked for were {num_images}.')
+        raise UsageError(f'{ann_file} has {len(ids)} images, but {num_images} were asked for.')
     picked = [ids[i] for i in np.linspace(0, len(ids) - 1, min(num_images, len(ids))).astype(int)]
     categories = sorted(coco.cats)
     boxes = []
@@ -155,14 +136,14 @@ def draw_grid(
     """Draws one row per image and one column per source of boxes.
 
     Args:
-        images: RGB uint8 `[H, W, 3]`.
-        columns: Heading -> boxes of each image, in the order of `images`.
+        images: RGB uint8 ``[H, W, 3]``.
+        columns: Heading -> boxes of each image, in the order of ``images``.
         class_names: Names of the class indices.
         path: Image to write; the suffix chooses the format.
         score_threshold: Boxes below it are left out; ground truth has no score and stays.
 
     Raises:
-        ValueError: If a column has another number of images than `images`.
+        ValueError: If a column has another number of images than ``images``.
     """
     for heading, boxes in columns.items():
         if len(boxes) != len(images):
@@ -244,12 +225,12 @@ def show_detections(
     """Draws ground truth and the boxes of trained models on a few images of a COCO set.
 
     Args:
-        models: Heading -> config and checkpoint, see `load_detector`.
+        models: Heading -> config and checkpoint, see :func:`load_detector`.
         ann_file: COCO JSON.
-        image_dir: Folder its file names are relative to.
+        image_dir: Folder to which its file names are relative.
         path: Image to write.
         num_images: Number of rows.
-        score_threshold: See `draw_grid`.
+        score_threshold: See :func:`draw_grid`.
         device: Torch device the models run on.
 
     Raises:

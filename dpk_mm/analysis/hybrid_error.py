@@ -14,18 +14,14 @@ from itertools import islice
 from typing import Any
 
 import torch
-from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmrazor.registry import MODELS
 from torch import Tensor
 
-from dpk_mm.cli.options import load_config
-from dpk_mm.engine.runner.prepare import prepare_config
-from dpk_mm.errors import UsageError
-
-from ..compat.checkpoint import load_checkpoint_file
+from ..engine.runner.prepare import prepare_config
+from ..errors import UsageError
 from ..models.losses import DPKLoss
 from ..modules import MaskRatioPolicy
+from .loading import build_model, dpk_losses, load_distillation, read_config, scope_of
 
 PARTS = ('train', 'val')
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -74,20 +70,20 @@ class _Sums:
 
 
 class _Measure(MaskRatioPolicy):
-    """Stands in for the mask-ratio policy of a loss, which sees the features of every stage."""
+    """Takes the place of a loss's mask-ratio policy, which is given the features of every stage."""
 
     def __init__(self, loss: DPKLoss, ratios: Sequence[float]) -> None:
         super().__init__(0.0, 1.0)
         self.loss = loss
-        self.at = tuple(ratios)
+        self.mask_ratios = tuple(ratios)
         self.sums = {stage: _Sums() for stage in loss.stages}
 
-    def wanted(self, features: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+    def unclamped_ratios(self, features: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
         for name, (student, teacher) in features.items():
             transform, sums = self.loss.transforms[name], self.sums[name]
             sums.add_teacher(teacher)
-            for ratio in self.at if transform.uses_mask else (0.0,):
-                # Random tokens, also where the training chooses them by a rule: which ones is not asked here.
+            for ratio in self.mask_ratios if transform.uses_mask else (0.0,):
+                # Random tokens, also where the training chooses them by a rule.
                 sums.add(ratio, transform(student, teacher, ratio), teacher)
             if student.shape == teacher.shape:
                 sums.add('student', student, teacher)
@@ -121,7 +117,7 @@ def measure_hybrid_error(
     Args:
         config: Of a distillation with a ``DPKLoss``.
         checkpoint: A full checkpoint of that training, with the modules; a student-only one has none.
-        teacher_ckpt: In place of the config's.
+        teacher_ckpt: The teacher's checkpoint, in place of the config's.
         part: 'val' or 'train', the dataloader; without shuffling. Its pipeline has to load the ground truth.
         batches: How many batches, at least 1; fewer if there are no more.
         ratios: Mask ratios, each in [0, 1].
@@ -135,49 +131,25 @@ def measure_hybrid_error(
         UsageError: If the config has no ``DPKLoss``, or the checkpoint does not fit.
     """
     if part not in PARTS:
-        raise UsageError(f'the part must be one of {", ".join(PARTS)}, but is {part!r}')
+        raise UsageError(f'the part must be one of {", ".join(PARTS)}, but is {part!r}.')
     if batches < 1 or not ratios or not all(0 <= ratio <= 1 for ratio in ratios):
         raise UsageError(
-            f'at least one batch and ratios in [0, 1] are needed, but found {batches} and {list(ratios)}'
+            f'at least one batch and ratios in [0, 1] are needed, but found {batches} and {list(ratios)}.'
         )
-    cfg = prepare_config(load_config(os.fspath(config), options), teacher_ckpt=teacher_ckpt)
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    if cfg.get('data_preprocessor'):
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the Runner does
-    model = MODELS.build(cfg.model)
-    losses = {
-        name: loss
-        for name, loss in getattr(getattr(model, 'distiller', None), 'distill_losses', {}).items()
-        if isinstance(loss, DPKLoss)
-    }
-    if not losses:
-        raise UsageError(
-            f'{config} has no DPKLoss, whose modules are measured here: give one of configs/dpk/'
-        )
-    _load(model, checkpoint)
-    model.to(device).eval()
+    cfg = prepare_config(read_config(config, options), teacher_ckpt=teacher_ckpt)
+    model = build_model(cfg)
+    losses = dpk_losses(model, config)
+    load_distillation(model, checkpoint, cfg.model.get('teacher_ckpt'))
+    model.to(device)
     measures = {name: _Measure(loss, ratios) for name, loss in losses.items()}
     for name, loss in losses.items():
         loss.mask_ratio = measures[name]
 
     loader = dict(cfg[f'{part}_dataloader'], sampler=dict(type='DefaultSampler', shuffle=False))
     loader.pop('batch_sampler', None)
-    # The masks' own numbers, so that two calls give the same; the caller's are left alone.
-    with torch.random.fork_rng(devices=[]):
+    # A seed for the masks, so that two calls give the same numbers; the caller's generator stays.
+    with torch.random.fork_rng(devices=[]), scope_of(cfg):
         torch.manual_seed(0)
         for batch in islice(Runner.build_dataloader(loader, seed=0), batches):
             model(**model.data_preprocessor(batch, training=False), mode='loss')
     return [row for name, measure in measures.items() for row in measure.rows(name)]
-
-
-def _load(model: torch.nn.Module, checkpoint: str | os.PathLike[str]) -> None:
-    content = load_checkpoint_file(checkpoint, map_location='cpu')
-    missing, unexpected = model.load_state_dict(content.get('state_dict', content), strict=False)
-    if any(name.startswith('distiller.') for name in missing):
-        raise UsageError(
-            f'{os.fspath(checkpoint)} lacks {missing[0]}: a checkpoint of the whole training is needed, such as '
-            'epoch_24.pth; student_best.pth and exported students have no modules'
-        )
-    if missing or unexpected:
-        told = f'lacks {missing[0]}' if missing else f'has {unexpected[0]}, which the model has not'
-        raise UsageError(f'{os.fspath(checkpoint)} {told}: give the config that it was made with')

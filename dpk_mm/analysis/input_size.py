@@ -7,9 +7,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from dpk_mm.errors import UsageError
+from ..errors import UsageError
 
-# Data sets whose images come as arrays of one size, so that their pipelines need not say it.
+# Data sets whose images are arrays of one size, which their pipelines need not set.
 _SIZE_OF_DATASET = {'CIFAR10': 32, 'CIFAR100': 32, 'MNIST': 28, 'FashionMNIST': 28}
 # The argument by which a transform sets the size, (width, height) or the side of a square.
 _SIZE_ARGUMENTS = {
@@ -26,10 +26,10 @@ _LOADERS = ('test_dataloader', 'val_dataloader', 'train_dataloader')
 
 
 def input_size(cfg: Config) -> tuple[int, int]:
-    """Returns the size of an image behind the config's pipeline, before it is padded.
+    """The size of an image after the config's pipeline, before it is padded.
 
-    The pipeline of testing counts, and that of training where testing changes no size. Of a scale such as
-    (1333, 800) with `keep_ratio` it is the landscape image that reaches both.
+    The test pipeline is used, and the training pipeline where testing changes no size. Of a scale such as
+    (1333, 800) with ``keep_ratio`` it is the landscape image that reaches both.
 
     Args:
         cfg: Of a training of mmdet or mmpretrain, distillation or not.
@@ -38,7 +38,7 @@ def input_size(cfg: Config) -> tuple[int, int]:
         (height, width) in pixels.
 
     Raises:
-        UsageError: If no pipeline sets a size and the data set has no known one.
+        UsageError: If no pipeline sets a size and the data set has no fixed one.
     """
     datasets = list(_datasets(cfg))
     for dataset in datasets:
@@ -58,7 +58,7 @@ def input_size(cfg: Config) -> tuple[int, int]:
             return side, side
     raise UsageError(
         f'{cfg.filename}: the size of an image is not known, since no pipeline of its dataloaders '
-        'has a transform that sets it, such as Resize: give it with --shape HEIGHT WIDTH'
+        'has a transform that sets it, such as Resize: give it with --shape HEIGHT WIDTH.'
     )
 
 

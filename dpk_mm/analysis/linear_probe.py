@@ -1,4 +1,4 @@
-"""What a frozen student's representation is worth on other images: one linear layer on top of it.
+"""Linear probe: how well a linear layer on a frozen student's features classifies other images.
 
 Source: A.7 and Table 16 of the paper, a WRN-16-2 of CIFAR-100 on STL-10 and TinyImageNet.
 """
@@ -10,16 +10,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from mmpretrain.evaluation import Accuracy
 from mmpretrain.models import BaseClassifier, ImageClassifier
-from mmrazor.registry import MODELS
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
@@ -27,12 +24,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-from dpk_mm.checkpoint.student import load_student, read_student
-from dpk_mm.checkpoint.student_config import student_config
-from dpk_mm.cli.options import load_config
-from dpk_mm.errors import UsageError
-
+from ..errors import UsageError, first_few, without_period
 from .input_size import input_size, reads_files
+from .loading import build_student, load_student_weights
 
 INPUTS = ('features', 'logits')
 
@@ -42,7 +36,7 @@ class ImageFolder(NamedTuple):
 
     Attributes:
         paths: Image files.
-        labels: Index into `classes` of each image.
+        labels: Index into ``classes`` of each image.
         classes: Names of the classes, sorted.
     """
 
@@ -62,7 +56,7 @@ class ProbeResult:
         num_train: Training images.
         num_test: Test images.
         num_classes: Classes of the folder.
-        dims: Numbers per image that the linear layer sees.
+        dims: Input width of the linear layer.
         image_size: (height, width) that images are resized to.
     """
 
@@ -83,8 +77,8 @@ def list_images(folder: str | os.PathLike[str]) -> ImageFolder:
     """Lists the images of one split.
 
     Args:
-        folder: Has one folder per class, whose images may lie deeper (`<class>/images/*.JPEG` of
-            TinyImageNet); or `images/` and `val_annotations.txt`, which is TinyImageNet's `val`.
+        folder: Has one folder per class, whose images may lie deeper (``<class>/images/*.JPEG`` of
+            TinyImageNet); or ``images/`` and ``val_annotations.txt``, which is TinyImageNet's ``val``.
 
     Returns:
         The images, sorted by class and name, or in the order of the annotations.
@@ -96,7 +90,7 @@ def list_images(folder: str | os.PathLike[str]) -> ImageFolder:
     if not folder.is_dir():
         raise UsageError(
             f'there is no folder {folder}: --data was expected to hold train/<class>/*.jpg and '
-            'val/<class>/*.jpg (or test/)'
+            'val/<class>/*.jpg (or test/).'
         )
     annotations = folder / 'val_annotations.txt'
     if annotations.is_file():
@@ -106,13 +100,13 @@ def list_images(folder: str | os.PathLike[str]) -> ImageFolder:
         samples = make_dataset(os.fspath(folder), index, IMG_EXTENSIONS)
     except FileNotFoundError as error:
         raise UsageError(
-            f'{folder} was expected to have a folder of images per class: {error}'
+            f'{folder} was expected to have a folder of images per class: {without_period(error)}.'
         ) from None
     return ImageFolder([path for path, _ in samples], [label for _, label in samples], classes)
 
 
 def _annotated(folder: Path, annotations: Path) -> ImageFolder:
-    """TinyImageNet's `val`: lines of file name, class and box, with tabs between them."""
+    """TinyImageNet's ``val``: lines of file name, class and box, with tabs between them."""
     named = []
     for line in annotations.read_text(encoding='utf-8').splitlines():
         if line.strip():
@@ -122,7 +116,7 @@ def _annotated(folder: Path, annotations: Path) -> ImageFolder:
     if missing or not named:
         raise UsageError(
             f'{annotations} names {missing or "no image"}, but the images were expected in '
-            f'{folder / "images"}: unpack the data set again'
+            f'{folder / "images"}: unpack the data set again.'
         )
     classes = sorted({name for _, name in named})
     return ImageFolder(
@@ -136,8 +130,8 @@ def list_splits(
     """Lists the images to train and to test on.
 
     Args:
-        data: Folder with `train/` and the test split, see :func:`list_images`.
-        test_split: Name of the latter; `val` if there is one, else `test`.
+        data: Folder with ``train/`` and the test split, see :func:`list_images`.
+        test_split: Name of the latter; ``val`` if there is one, else ``test``.
 
     Returns:
         Training and test images, with the same classes.
@@ -147,21 +141,20 @@ def list_splits(
     """
     data = Path(data)
     if not data.is_dir():
-        raise UsageError(f'--data: there is no folder {data}')
+        raise UsageError(f'--data: there is no folder {data}.')
     test_split = test_split or ('val' if (data / 'val').is_dir() else 'test')
     train, test = list_images(data / 'train'), list_images(data / test_split)
     if train.classes != test.classes:
         names = sorted(set(train.classes) ^ set(test.classes))
         raise UsageError(
             f'{data / "train"} has {len(train.classes)} classes and {data / test_split} has '
-            f'{len(test.classes)}, which differ in {names[0]!r}'
-            f'{f" and {len(names) - 1} more" if len(names) > 1 else ""}: both have to have the same'
+            f'{len(test.classes)}, which differ in {first_few(names, most=1, quote=True)}: both have to have the same.'
         )
     return train, test
 
 
 class _Images(Dataset):
-    """`[C, H, W]` uint8; the path as a string where a file cannot be read.
+    """``[C, H, W]`` uint8; the path as a string where a file cannot be read.
 
     (An error raised in a worker would reach the user as that worker's traceback.)
     """
@@ -194,7 +187,7 @@ class FrozenStudent:
     """A student in eval mode without gradients, and how images have to reach it.
 
     Attributes:
-        model: The classifier; its `data_preprocessor` normalises.
+        model: The classifier; its ``data_preprocessor`` normalises.
         mode: 'BGR', 'RGB' or 'L' (grey), the channels that the data preprocessor expects.
         image_size: (height, width) of the test pipeline.
     """
@@ -224,26 +217,21 @@ def load_frozen_student(
     Raises:
         UsageError: If the config has no classifier, or the checkpoint does not fit it.
     """
-    cfg = student_config(load_config(os.fspath(config)))
-    if cfg.get('data_preprocessor'):
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the Runner does
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    model = MODELS.build(cfg.model)
+    model = build_student(config)
     if not isinstance(model, BaseClassifier):
         raise UsageError(
-            f'{config} has a {type(model).__name__}, but a linear probe needs a classifier of mmpretrain'
+            f'{config} has a {type(model).__name__}, but a linear probe needs a classifier of mmpretrain.'
         )
-    weights, _ = read_student(checkpoint)
-    load_student(model, weights, os.fspath(checkpoint))
-    model.to(device).eval().requires_grad_(False)
-    return FrozenStudent(model, _channels(cfg, model), image_size or input_size(cfg))
+    load_student_weights(model, checkpoint)
+    model.to(device).requires_grad_(False)
+    return FrozenStudent(model, _channels(model), image_size or input_size(model.cfg))
 
 
-def _channels(cfg: Config, model: nn.Module) -> str:
+def _channels(model: Any) -> str:
     convs = (m for m in model.modules() if isinstance(m, nn.Conv2d))
     if getattr(next(convs, None), 'in_channels', 3) == 1:
         return 'L'
-    return 'BGR' if reads_files(cfg) else 'RGB'
+    return 'BGR' if reads_files(model.cfg) else 'RGB'
 
 
 @torch.no_grad()
@@ -262,12 +250,12 @@ def extract(
     Args:
         student: The student.
         paths: Image files.
-        kind: 'features', what its last linear layer sees, or 'logits', what that layer gives.
+        kind: 'features', the input of its last linear layer, or 'logits', the output of that layer.
         batch_size: Images of a forward pass.
         workers: Processes that read images; 0 reads them here.
 
     Returns:
-        `[len(paths), dims]` float32 on the CPU.
+        ``[len(paths), dims]`` float32 on the CPU.
 
     Raises:
         UsageError: If a file is no image, or the classifier cannot give its features.
@@ -280,7 +268,7 @@ def extract(
     ):
         raise UsageError(
             f'{type(model).__name__} does not give the features before its logits: probe its logits with '
-            '--input logits'
+            '--input logits.'
         )
     loader = DataLoader(
         _Images(paths, student.image_size, student.mode),
@@ -294,7 +282,7 @@ def extract(
     for batch in batches:
         broken = next((image for image in batch if isinstance(image, str)), None)
         if broken is not None:
-            raise UsageError(f'{broken} cannot be read as an image: remove or replace it')
+            raise UsageError(f'{broken} cannot be read as an image: remove or replace it.')
         data = {'inputs': torch.stack(batch).to(device)}
         inputs = model.data_preprocessor(data, training=False)['inputs']
         if kind == 'logits':
@@ -326,8 +314,8 @@ def train_linear(
     student; this is undone in the layer's weights, and what a linear layer can express is the same.
 
     Args:
-        features: `[n, dims]`.
-        labels: `[n]` int64 in [0, num_classes).
+        features: ``[n, dims]``.
+        labels: ``[n]`` int64 in [0, num_classes).
         num_classes: Outputs.
         epochs: Passes over the features.
         lr: First learning rate.
@@ -340,7 +328,7 @@ def train_linear(
     """
     generator = torch.Generator().manual_seed(seed)
     mean, std = features.mean(0), features.std(0, correction=0)
-    # a unit that says nothing must not have its rounding errors blown up
+    # a constant feature must not have its rounding errors amplified
     std = torch.where(std > 1e-6 * mean.abs(), std, torch.ones_like(std))
     x, labels = (features - mean) / std, labels.to(features.device)
     layer = nn.Linear(x.shape[1], num_classes, device=x.device)
@@ -367,7 +355,7 @@ def accuracy(layer: nn.Linear, features: Tensor, labels: Tensor) -> tuple[float,
     values = Accuracy.calculate(
         layer(features), labels.to(features.device), topk=topk, thrs=(None,)
     )
-    top = [round(float(value[0]), 4) for value in values]  # float32 says 100.00001 at times
+    top = [round(float(value[0]), 4) for value in values]  # float32 gives 100.00001 at times
     return top[0], top[1] if len(top) > 1 else None
 
 
@@ -391,15 +379,15 @@ def linear_probe(
 
     Args:
         config: See :func:`load_frozen_student`.
-        checkpoint: See there.
+        checkpoint: See :func:`load_frozen_student`.
         data: Folder of images, see :func:`list_splits`.
-        test_split: See there.
+        test_split: See :func:`list_splits`.
         kind: See :func:`extract`. The paper probes the features ("layers before logits").
         image_size: (height, width) of the images; the student's test resolution if None.
         epochs: See :func:`train_linear`.
-        lr: See there.
-        batch_size: See there; also the images of a forward pass.
-        weight_decay: See there.
+        lr: See :func:`train_linear`.
+        batch_size: See :func:`train_linear`; also the images of a forward pass.
+        weight_decay: See :func:`train_linear`.
         workers: See :func:`extract`.
         seed: See :func:`train_linear`.
         device: Torch device.
@@ -408,11 +396,11 @@ def linear_probe(
         Accuracies and sizes.
 
     Raises:
-        UsageError: If folder, config and checkpoint are not what they have to be.
+        UsageError: If the folder, the config or the checkpoint is wrong.
     """
     for name, value in (('epochs', epochs), ('batch_size', batch_size)):
         if value < 1:
-            raise UsageError(f'--{name.replace("_", "-")} must be at least 1, but is {value}')
+            raise UsageError(f'--{name.replace("_", "-")} must be at least 1, but is {value}.')
     train, test = list_splits(data, test_split)
     student = load_frozen_student(config, checkpoint, device, image_size)
     x, x_test = (

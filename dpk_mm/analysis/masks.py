@@ -16,24 +16,25 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from dpk_mm.errors import UsageError
-
+from ..errors import UsageError
 from ..functional.masking import tokens_to_cells
+from ..models.teacher.checkpoint import load_teacher
 from ..modules.mask_strategy import MaskContext, ScoresMask, build_mask
 from ..modules.tokens import grid_of
+from .loading import build_model, dpk_losses, load_student_weights
 from .training_curves import COLOURS
 
 
 @dataclass(frozen=True)
 class StageFeatures:
-    """What masks of one stage are drawn from.
+    """The features from which the masks of one stage are drawn.
 
     Attributes:
         student: ``[1, C_s, h, w]``.
         teacher: ``[1, C_t, H, W]``.
         patch_size: k.
         context: Boxes and the teacher's classifier, where there are any.
-        caption: What made the features, for the figure.
+        caption: Where the features come from, for the figure.
     """
 
     student: Tensor
@@ -66,10 +67,11 @@ def read_image(path: str | os.PathLike[str], size: int) -> tuple[np.ndarray, flo
         size: Pixels of the short side.
 
     Returns:
-        RGB uint8 ``[H, W, 3]``, and the factor of its sides.
+        RGB uint8 ``[H, W, 3]``, and the scale factor of its sides.
 
     Raises:
-        UsageError: If the file is no image.
+        FileNotFoundError: If the file does not exist.
+        UsageError: If it is no image.
     """
     import cv2
 
@@ -86,14 +88,22 @@ def read_image(path: str | os.PathLike[str], size: int) -> tuple[np.ndarray, flo
 def read_boxes(
     ann_file: str | os.PathLike[str], image: str | os.PathLike[str], scale: float
 ) -> Tensor:
-    """The boxes of one image in a COCO file, ``[G, 4]`` (x1, y1, x2, y2), resized.
+    """The boxes of one image in a COCO file, resized.
+
+    Args:
+        ann_file: COCO JSON.
+        image: The image; only its file name is compared.
+        scale: Factor of the coordinates.
+
+    Returns:
+        ``[G, 4]`` float32, x1, y1, x2, y2 in pixels of the resized image.
 
     Raises:
         UsageError: If the file does not name the image.
     """
     from pycocotools.coco import COCO
 
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of its progress
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         coco = COCO(os.fspath(ann_file))
     name = Path(image).name
     for key, info in coco.imgs.items():
@@ -123,38 +133,20 @@ def stage_features(
         boxes: ``[G, 4]`` in pixels of ``image``.
 
     Returns:
-        The features of that stage, as the loss would get them.
+        The features of that stage, as the loss gets them.
 
     Raises:
         UsageError: If the config has no ``DPKLoss`` or no such stage, or a checkpoint does not fit.
     """
-    from mmengine.config import Config
-    from mmengine.registry import init_default_scope
-    from mmrazor.registry import MODELS
-
-    from dpk_mm.checkpoint.student import load_student, student_state_dict
-    from dpk_mm.models.teacher.checkpoint import load_teacher
-
-    from ..compat.checkpoint import load_checkpoint_file
-    from ..models.losses import DPKLoss
-
-    cfg = Config.fromfile(os.fspath(config))
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = MODELS.build(cfg.model)
-    losses = getattr(getattr(model, 'distiller', None), 'distill_losses', nn.ModuleDict())
-    found = {name: loss for name, loss in losses.items() if isinstance(loss, DPKLoss)}
-    if not found:
-        raise UsageError(f'{config} has no DPKLoss; give a config of configs/dpk or configs/mini.')
-    name, loss = next(iter(found.items()))
+    model = build_model(config)
+    name, loss = next(iter(dpk_losses(model, config).items()))
     stage = stage or list(loss.stages)[-1]
     if stage not in loss.stages:
         raise UsageError(f'{config} has no stage {stage!r}; its stages are {list(loss.stages)}.')
     if teacher_ckpt:
         load_teacher(model.teacher, teacher_ckpt)
     if student_ckpt:
-        weights = student_state_dict(load_checkpoint_file(student_ckpt, map_location='cpu'))
-        load_student(model.student, weights, student_ckpt)
-    model.eval()
+        load_student_weights(model.student, student_ckpt)
 
     tensor = torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)
     batch = model.data_preprocessor({'inputs': [tensor], 'data_samples': None}, False)
@@ -192,7 +184,7 @@ def stage_features(
 
 
 def pattern_features(grid: tuple[int, int]) -> StageFeatures:
-    """Features of nothing but a size, for the strategies that look at no feature."""
+    """Empty features of a grid of tokens, for the strategies that do not use features."""
     empty = torch.zeros(1, 1, *grid)
     return StageFeatures(empty, empty, caption=f'{grid[0]} x {grid[1]} tokens')
 
@@ -212,7 +204,7 @@ def mask_rows(
         with_scores: Whether to draw the strategies by scores, too: by each score the sampled mask, the top share
             and the opposite of the sampled one.
         only: Headings of the rows to draw, such as 'block' or 'gap, top'; all of them if None.
-        seed: Of the random draws; the same for every mask.
+        seed: Seed of the random draws, the same for every mask.
 
     Raises:
         UsageError: If a heading is unknown, or the features do not allow it.
@@ -262,7 +254,7 @@ def draw_masks(
         ratios: Headings of the columns.
         path: Image to write; the suffix chooses the format.
         cells: ((H, W), k) of the feature, whose last patches may stick out of it; the tokens fill the image if None.
-        caption: What made the features.
+        caption: Where the features come from.
     """
     height, width = image.shape[:2]
     cell = 1.9
@@ -326,13 +318,13 @@ def show_masks(
         student_ckpt: See :func:`stage_features`.
         ann_file: COCO JSON that names the image, for the foreground.
         stage: See :func:`stage_features`.
-        ratios: Asked shares.
+        ratios: Mask ratios, each in [0, 1].
         size: Pixels of the image's short side.
         grid: Tokens, where there is no config.
         only: See :func:`mask_rows`.
 
     Returns:
-        What was drawn.
+        The rows of the figure.
 
     Raises:
         UsageError: If an input does not fit.

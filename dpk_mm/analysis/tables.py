@@ -1,4 +1,4 @@
-"""Results as a table: for the console, for a README, and for programs."""
+"""Results as a table on the console, in Markdown and in JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Result:
     """One trained model.
 
     Attributes:
-        name: As it is shown.
+        name: Its name in the table.
         mAP: COCO box mAP at IoU 0.50:0.95, in [0, 1]; None if not evaluated.
         AP50: COCO box AP at IoU 0.50, in [0, 1]; None if not evaluated.
         parameters: Number of the detector's parameters, teacher and distillation modules excluded.
@@ -73,7 +73,7 @@ def _fraction(value: float | None) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """Formats seconds as `45 s`, `3 min 20 s` or `2 h 05 min`; '-' for None."""
+    """Formats seconds as ``45 s``, ``3 min 20 s`` or ``2 h 05 min``; '-' for None."""
     if seconds is None:
         return _MISSING
     whole = round(seconds)
@@ -85,7 +85,7 @@ def format_duration(seconds: float | None) -> str:
 
 
 def to_markdown(results: Sequence[Result], baseline: str | None = None) -> str:
-    """Returns a Markdown table of the results, numbers aligned to the right; see `rows`."""
+    """A Markdown table of the results, numbers aligned to the right; see :func:`rows`."""
     header, body = rows(results, baseline)
     rule = ['---'] + ['---:'] * (len(header) - 1)
     lines = [header, rule, *[[cell.replace('|', r'\|') for cell in line] for line in body]]
@@ -95,11 +95,11 @@ def to_markdown(results: Sequence[Result], baseline: str | None = None) -> str:
 def print_table(
     results: Sequence[Result], console: Console, baseline: str | None = None, title: str = ''
 ) -> None:
-    """Prints the results as a table; see `rows`."""
+    """Prints the results as a table; see :func:`rows`."""
     header, body = rows(results, baseline)
     table = Table(title=title or None)
     if header[2].startswith('points'):
-        # 80 columns have no room for the long heading, and a cut number is none
+        # the long heading does not fit 80 columns, and numbers would be cut off
         table.caption = f'points: 100 x mAP{header[2].removeprefix("points")}'
         header[2] = 'points'
     for index, name in enumerate(header):
@@ -117,14 +117,14 @@ def write_results(
     about: dict[str, Any] | None = None,
     note: str = '',
 ) -> None:
-    """Writes `<stem>.json` and `<stem>.md`.
+    """Writes ``<stem>.json`` and ``<stem>.md``.
 
     Args:
         results: In the order of the rows.
         stem: Path without suffix.
-        baseline: See `rows`.
+        baseline: See :func:`rows`.
         title: Heading of the Markdown file.
-        about: What else the JSON file is to hold beside `results` (device, seed, ...).
+        about: What else the JSON file holds beside ``results`` (device, seed, ...).
         note: Text below the Markdown table.
     """
     content = dict(about or {}, results=[asdict(result) for result in results])

@@ -1,7 +1,7 @@
-"""Curves of a training: mask ratio and similarity per level, and losses of several runs.
+"""Curves of a training: mask ratio and similarity per stage, and losses of several runs.
 
-Reads what mmengine's `LocalVisBackend` writes: `<work dir>/<timestamp>/vis_data/scalars.json`, one
-JSON object per line. Draws with matplotlib's `Figure` alone, so no backend is chosen or changed.
+Reads what mmengine's ``LocalVisBackend`` writes: ``<work dir>/<timestamp>/vis_data/scalars.json``, one
+JSON object per line. Draws with matplotlib's ``Figure`` alone, so no backend is chosen or changed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from dpk_mm.errors import UsageError
+from ..errors import UsageError
 
-#: Okabe and Ito's colours, told apart with every common colour-vision deficiency.
+#: Okabe and Ito's colours, distinguishable with every common colour-vision deficiency.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 _DASHES = ('-', '--', '-.', ':', (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
@@ -32,19 +32,19 @@ class Scalars:
     """The logged numbers of one training.
 
     Attributes:
-        train: Records of training iterations, ordered by `iter`.
-        val: Records of validations, ordered by `step`.
+        train: Records of training iterations, ordered by ``iter``.
+        val: Records of validations, ordered by ``step``.
     """
 
     train: list[dict[str, Any]]
     val: list[dict[str, Any]]
 
     def names(self) -> list[str]:
-        """Returns the names logged in training, sorted."""
+        """The names logged in training, sorted."""
         return sorted({key for record in self.train for key in record})
 
     def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns iterations and values `[n]`, float64, of one name; empty if never logged."""
+        """Iterations and values ``[n]``, float64, of one name; empty if never logged."""
         pairs = [(record['iter'], record[key]) for record in self.train if key in record]
         array = np.array(pairs, dtype=np.float64).reshape(-1, 2)
         return array[:, 0], array[:, 1]
@@ -54,7 +54,7 @@ def load_scalars(path: str | os.PathLike[str]) -> Scalars:
     """Reads the scalars of a training.
 
     Args:
-        path: A `scalars.json`, or a work dir. mmengine starts a new folder each time a training is
+        path: A ``scalars.json``, or a work dir. mmengine starts a new folder each time a training is
             resumed; those of a work dir are joined, the later replacing what it repeats.
 
     Returns:
@@ -67,9 +67,9 @@ def load_scalars(path: str | os.PathLike[str]) -> Scalars:
     path = Path(path)
     files = sorted(path.glob('*/vis_data/scalars.json')) if path.is_dir() else [path]
     if not files or not files[0].is_file():
-        wanted = path / '<timestamp>/vis_data/scalars.json' if path.is_dir() else path
+        expected = path / '<timestamp>/vis_data/scalars.json' if path.is_dir() else path
         raise FileNotFoundError(
-            f'{wanted} does not exist: give the work dir of a training, or a scalars.json.'
+            f'{expected} does not exist: give the work dir of a training, or a scalars.json.'
         )
     train: list[dict[str, Any]] = []
     val: list[dict[str, Any]] = []
@@ -106,19 +106,19 @@ def _continue(
 
 
 def smooth(values: np.ndarray, weight: float) -> np.ndarray:
-    """Exponential moving average without the pull towards a starting value.
+    """Exponential moving average without bias towards a start value.
 
-    Value t is `sum_i weight^(t-i) x_i / sum_i weight^(t-i)` over all i <= t.
+    Value t is ``sum_i weight^(t-i) x_i / sum_i weight^(t-i)`` over all i <= t.
 
     Args:
-        values: `[n]`.
+        values: ``[n]``.
         weight: In [0, 1); 0 returns the values themselves.
 
     Returns:
-        `[n]`, float64.
+        ``[n]``, float64.
 
     Raises:
-        UsageError: If `weight` is outside [0, 1).
+        UsageError: If ``weight`` is outside [0, 1).
     """
     if not 0 <= weight < 1:
         raise UsageError(f'The smoothing weight must be in [0, 1), got {weight}.')
@@ -134,14 +134,14 @@ def smooth(values: np.ndarray, weight: float) -> np.ndarray:
 def split_loss(scalars: Scalars) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Separates the training loss into the task's own and the distillation's.
 
-    mmrazor prefixes the student's own losses with `student.`; what the total holds beyond them is
+    mmrazor prefixes the student's own losses with ``student.``; what the total holds beyond them is
     distillation. In a plain training the whole loss is the task's.
 
     Args:
-        scalars: Of one training.
+        scalars: The scalars of one training.
 
     Returns:
-        Iterations, task loss and distillation loss, `[n]` each. The last is all zero for a plain
+        Iterations, task loss and distillation loss, ``[n]`` each. The last is all zero for a plain
         training.
 
     Raises:
@@ -160,36 +160,36 @@ def split_loss(scalars: Scalars) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def plot_mask_ratio(
     scalars: Scalars, path: str | os.PathLike[str], smoothing: float = 0.6, title: str = ''
 ) -> None:
-    """Draws mask ratio and similarity (CKA) of each distilled level over the iterations.
+    """Draws mask ratio and similarity (CKA) of each distilled stage over the iterations.
 
     Args:
-        scalars: Of a training with one of our mask-ratio hooks.
+        scalars: The scalars of a training with a mask-ratio hook.
         path: Image to write; the suffix chooses the format.
-        smoothing: Weight of the moving average, in [0, 1), see `smooth`.
+        smoothing: Weight of the moving average, in [0, 1), see :func:`smooth`.
         title: Put above the figure.
 
     Raises:
         UsageError: If no mask ratio was logged.
     """
-    levels = [
+    stages = [
         key.removeprefix(MASK_RATIO_PREFIX)
         for key in scalars.names()
         if key.startswith(MASK_RATIO_PREFIX)
     ]
-    if not levels:
+    if not stages:
         raise UsageError(
-            f"No record holds '{MASK_RATIO_PREFIX}<level>': the run was not trained with "
-            'CKAMaskRatioHook or one of its kin.'
+            f"No record holds '{MASK_RATIO_PREFIX}<stage>': the run was not trained with "
+            'CKAMaskRatioHook or another mask-ratio hook.'
         )
     figure = Figure(figsize=(8.5, 6.0), layout='constrained')
     upper, lower = figure.subplots(2, 1, sharex=True)
-    for index, level in enumerate(levels):
-        _draw(upper, *scalars.series(MASK_RATIO_PREFIX + level), level, index, smoothing)
-        _draw(lower, *scalars.series(SIMILARITY_PREFIX + level), level, index, smoothing)
+    for index, stage in enumerate(stages):
+        _draw(upper, *scalars.series(MASK_RATIO_PREFIX + stage), stage, index, smoothing)
+        _draw(lower, *scalars.series(SIMILARITY_PREFIX + stage), stage, index, smoothing)
     upper.set(ylabel='mask ratio (fraction of tokens)', ylim=(0, 1))
     lower.set(ylabel='similarity of the features (CKA)', xlabel='training iteration')
     lower.set_ylim(min(0.0, lower.get_ylim()[0]), 1.0)
-    _legend(upper, 'level')
+    _legend(upper, 'stage')
     _finish(figure, [upper, lower], path, smoothing, title)
 
 
@@ -207,7 +207,7 @@ def plot_losses(
     Args:
         runs: Name in the legend -> scalars.
         path: Image to write; the suffix chooses the format.
-        smoothing: Weight of the moving average, in [0, 1), see `smooth`.
+        smoothing: Weight of the moving average, in [0, 1), see :func:`smooth`.
         title: Put above the figure.
 
     Raises:
@@ -224,7 +224,7 @@ def plot_losses(
         if np.any(distil != 0):
             _draw(axes[1], steps, distil, name, index, smoothing)
     axes[0].set_ylabel('detection loss (sum, no unit)')
-    # The first iterations tower above all that follows.
+    # The first iterations have far larger losses than all others.
     axes[0].set_ylim(0, _upper_limit([task for _, task, _ in losses.values()]))
     _legend(axes[0], 'run')
     if distilled:

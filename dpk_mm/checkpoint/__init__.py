@@ -1,1 +1,1 @@
-"""Checkpoints: the student's own, and what a run goes on from."""
+"""Checkpoints of the student alone, and checkpoints that a run is resumed from."""

@@ -1,9 +1,9 @@
-"""Weights for a distilled model, whoever loads them and whatever form the file has.
+"""Loading weights into a distilled model, for any caller and any form of the file.
 
 ``load_from``, ``init_cfg=dict(type='Pretrained')`` and the inferencers of mmdet and mmpretrain load by
 ``load_state_dict`` and are not strict. A file with the plain names of the student (``backbone.*``) has no name in
-common with a distilled model (``architecture.backbone.*``), so none of its weights would be used, and only a log would
-say so. What is here stands behind ``load_state_dict`` of the model itself.
+common with a distilled model (``architecture.backbone.*``), so none of its weights would be used, with nothing but a
+line in the log. These functions are therefore hooks of the model's own ``load_state_dict``.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ def report_loading(
     unexpected: list[str],
     shorten: bool = False,
 ) -> None:
-    """Says which weights of the student were not in a file, and stops if none was.
+    """Logs which weights of the student were not in a file, and raises if none was.
 
-    A file that holds the student alone is said to do so in one line. For mmengine's loader, which would list every
+    For a file that holds the student alone that is one line. For mmengine's loader, which would list every
     weight of the distiller as missing, those are taken off the list; a strict load by torch still asks for them.
 
     Args:
@@ -132,14 +132,14 @@ def report_loading(
     if 2 * len(sizes) > len(student) > len(unused):
         raise UsageError(
             f'the file is of another network than the student, {kind}: {len(sizes)} of {len(student)} weights are of '
-            f'another shape ({first_few(sizes)}); give a checkpoint of this student, or the config of that network'
+            f'another shape ({first_few(sizes)}); give a checkpoint of this student, or the config of that network.'
         )
     if len(unused) == len(student):
         raise UsageError(
             f'the file holds none of the weights of the student, {kind}: it has '
             f'{first_few(_shown(loading.given, loading.plain), quote=True)}, but '
             f'{first_few(_shown(student, loading.plain), quote=True)} were expected, with these shapes; give a '
-            'checkpoint of this student: its plain names, or what a distillation of it wrote'
+            'checkpoint of this student: its plain names, or what a distillation of it wrote.'
         )
     parts = []
     absent = [name for name in unused if name in lacking]
@@ -167,8 +167,8 @@ def report_loading(
     fresh = [name for name in rest if name in lacking or name in shapes]
     if fresh:
         whole = len(fresh) == len(rest)
-        told = 'The distiller is' if whole else f'{", ".join(grouped(fresh, rest))}:'
-        print_log(f'{told} not from the file and stays as it was initialised.', 'current')
+        subject = 'The distiller is' if whole else f'{", ".join(grouped(fresh, rest))}:'
+        print_log(f'{subject} not from the file and stays as it was initialised.', 'current')
         if shorten and whole:
             missing[:] = [name for name in missing if not name.startswith(f'{prefix}distiller.')]
 

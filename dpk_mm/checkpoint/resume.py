@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from: one that can be read, and not just the last one named."""
+"""Which checkpoint a run is resumed from: the newest one that can be read."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mmengine.config import Config
 
 from dpk_mm.compat.atomic_checkpoints import numbered_checkpoints
 from dpk_mm.compat.checkpoint import load_checkpoint_file
-from dpk_mm.errors import CheckpointError, DamagedCheckpointError, UsageError
+from dpk_mm.errors import CheckpointError, DamagedCheckpointError, UsageError, without_period
 from dpk_mm.fileio import remove_leftovers
 
-LAST_FILE = 'last_checkpoint'  # where mmengine's CheckpointHook keeps the name of the newest
+LAST_FILE = 'last_checkpoint'  # where mmengine's CheckpointHook writes the name of the newest
 _NEEDED = ('meta', 'state_dict', 'optimizer', 'message_hub')
 
 
 def read_training_state(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a checkpoint to go on from, and checks all of it.
+    """Reads a checkpoint to resume from, and checks all of it.
 
     Args:
         path: A local file, or a URL.
@@ -30,9 +30,9 @@ def read_training_state(path: str | os.PathLike[str]) -> dict[str, Any]:
         The checkpoint, on the CPU.
 
     Raises:
-        FileNotFoundError: If the file is not there.
+        FileNotFoundError: If the file does not exist.
         DamagedCheckpointError: If it is truncated or any of its bytes changed: torch itself does
-            not look at the checksums that it writes.
+            not check the checksums that it writes.
         CheckpointError: If it is refused, or it holds weights only.
     """
     path = os.fspath(path)
@@ -43,35 +43,35 @@ def read_training_state(path: str | os.PathLike[str]) -> dict[str, Any]:
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
             damaged = path
         if damaged is not None:
-            raise DamagedCheckpointError(f'{path} is truncated or corrupt')
+            raise DamagedCheckpointError(f'{path} is truncated or corrupt.')
     checkpoint = load_checkpoint_file(path)
     missing = [key for key in _NEEDED if key not in checkpoint]
     if missing:
         raise CheckpointError(
             f'{path} cannot be resumed from, because it has no {missing[0]}: a checkpoint that the '
             'training wrote, such as epoch_1.pth, was expected; to start from weights alone, set '
-            'load_from in the config'
+            'load_from in the config.'
         )
     return checkpoint
 
 
 def prepare_resume(cfg: Config) -> str | None:
-    """Settles what `cfg.resume` goes on from, in place; does nothing if it is not set.
+    """Sets in a config which checkpoint it is resumed from; does nothing without ``cfg.resume``.
 
-    With a file given (`cfg.load_from`), that file has to be whole. Without one, the newest
+    With a file given (``cfg.load_from``), that file has to be intact. Without one, the newest
     checkpoint of the work folder is taken; if that cannot be read, the newest before it that can,
     with a warning. The seed of the checkpoint becomes that of the run, since data loaders are built
-    before mmengine takes it over. Temporary files of a killed run are removed.
+    before mmengine reads it. Temporary files of a killed run are removed.
 
     Args:
-        cfg: The config, with `work_dir` set.
+        cfg: The config, with ``work_dir`` set; changed in place.
 
     Returns:
         The checkpoint, or None if the run starts anew because there is none.
 
     Raises:
-        UsageError: If the given file, or every one there is, cannot be read.
-        FileNotFoundError: If the given file is not there.
+        UsageError: If the given file, or every checkpoint of the folder, cannot be read.
+        FileNotFoundError: If the given file does not exist.
     """
     first_rank = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))) == 0
     if first_rank:
@@ -97,8 +97,12 @@ def _read_given(path: str, work_dir: str) -> dict[str, Any]:
         folder = Path(path).parent if Path(path).is_file() else Path(work_dir)
         for other in numbered_checkpoints(folder):
             if other != Path(path) and _readable(other):
-                raise UsageError(f'--resume: {error}; the newest good one is {other}') from None
-        raise UsageError(f'--resume: {error}; there is no good one in {folder}') from None
+                raise UsageError(
+                    f'--resume: {without_period(error)}; the newest good one is {other}.'
+                ) from None
+        raise UsageError(
+            f'--resume: {without_period(error)}; there is no good one in {folder}.'
+        ) from None
 
 
 def _read_newest(work_dir: Path, warn: bool) -> tuple[str, dict[str, Any]] | None:
@@ -114,8 +118,8 @@ def _read_newest(work_dir: Path, warn: bool) -> tuple[str, dict[str, Any]] | Non
     if not candidates:
         if named is not None:
             raise UsageError(
-                f'--resume: {work_dir / LAST_FILE} names {named}, which is not there, and no other '
-                'checkpoint is: name one with --resume FILE, or leave the option out to start anew'
+                f'--resume: {work_dir / LAST_FILE} names {named}, which does not exist, and there is no '
+                'other checkpoint: name one with --resume FILE, or leave the option out to start anew.'
             )
         return None
     trouble: list[str] = []
@@ -123,15 +127,15 @@ def _read_newest(work_dir: Path, warn: bool) -> tuple[str, dict[str, Any]] | Non
         try:
             state = read_training_state(path)
         except (CheckpointError, OSError) as error:
-            trouble.append(str(error))
+            trouble.append(without_period(error))
             continue
         if trouble and warn:
-            print(f'warning: {"; ".join(trouble)}; going on from {path}', file=sys.stderr)
+            print(f'warning: {"; ".join(trouble)}; resuming from {path}.', file=sys.stderr)
         return str(path), state
     raise UsageError(
         f'--resume: none of the {len(trouble)} checkpoints in {candidates[0].parent} can be read '
         f'(of the newest: {trouble[0]}): leave the option out to start anew, with another --work-dir '
-        'if the files are to be kept'
+        'if the files are to be kept.'
     )
 
 
@@ -162,8 +166,8 @@ def _take_seed(cfg: Config, state: dict[str, Any], path: str, warn: bool) -> Non
         return
     if randomness.get('seed') is not None and warn:
         print(
-            f'warning: {path} was trained with seed {seed}, which the run goes on with, and not '
-            f'with randomness.seed={randomness["seed"]} of the config',
+            f'warning: {path} was trained with seed {seed}, which the resumed run uses, and not '
+            f'randomness.seed={randomness["seed"]} of the config.',
             file=sys.stderr,
         )
     cfg.randomness = dict(randomness, seed=seed)

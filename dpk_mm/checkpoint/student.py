@@ -1,7 +1,7 @@
 """The student's weights, and a checkpoint that holds nothing else.
 
-The checkpoints of a distilled model hold `architecture.*` (the student) and `distiller.*`. What a user deploys is the
-student, under the plain names (`backbone.*`, `neck.*`, ...) that mmdet and mmpretrain give it.
+The checkpoints of a distilled model hold ``architecture.*`` (the student) and ``distiller.*``. What a user deploys is
+the student, under the plain names (``backbone.*``, ``neck.*``, ...) that mmdet and mmpretrain give it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ STUDENT_PREFIX = 'architecture.'
 # What a distilled model may hold besides its student; mmrazor's own algorithms save the teacher.
 TRAINING_PREFIXES = ('distiller.', 'teacher.', 'data_preprocessor.')
 
-# The key of a full checkpoint's `meta` with the text of the student's config. It is written in
-# training and only copied later: making it from `meta['cfg']` would mean to execute that text.
+# The key of a full checkpoint's ``meta`` with the text of the student's config. It is written in
+# training and only copied later: making it from ``meta['cfg']`` would mean to execute that text.
 STUDENT_CONFIG = 'student_cfg'
 
 
@@ -37,14 +37,14 @@ def student_state_dict(
     """The student's weights under their plain names.
 
     Args:
-        checkpoint: A loaded checkpoint or a bare state dict, of a distilled model (`architecture.*`
-            beside `distiller.*`, and `teacher.*` in files of mmrazor) or of the student alone
-            (plain names); with or without `module.` before every name.
+        checkpoint: A loaded checkpoint or a bare state dict, of a distilled model (``architecture.*``
+            beside ``distiller.*``, and ``teacher.*`` in files of mmrazor) or of the student alone
+            (plain names); with or without ``module.`` before every name.
         averaged: Which weights are taken where the file holds those of an exponential moving
             average (EMA) and the raw ones, see :func:`select_weights`.
 
     Returns:
-        A new dict; only a leading `architecture.` is taken off. The tensors are not copied.
+        A new dict; only a leading ``architecture.`` is taken off. The tensors are not copied.
 
     Raises:
         UsageError: If the checkpoint is neither of the two.
@@ -53,14 +53,14 @@ def student_state_dict(
     if not state:
         raise UsageError(
             "the checkpoint holds no weights: a dict with a 'state_dict' or a bare state dict was "
-            'expected'
+            'expected.'
         )
     strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if strange:
         raise UsageError(
             f'the checkpoint holds no weights: {strange[0]!r} is a '
             f'{type(state[strange[0]]).__name__}, but a tensor was expected; a checkpoint of '
-            "mmengine has its weights under 'state_dict'"
+            "mmengine has its weights under 'state_dict'."
         )
 
     if not any(name.startswith(STUDENT_PREFIX) for name in state):
@@ -70,7 +70,7 @@ def student_state_dict(
             raise UsageError(
                 f'the checkpoint holds no student: it has {first_few(state, quote=True)}, but {STUDENT_PREFIX}* '
                 'beside distiller.*, or the plain names of the student alone, were expected; give '
-                'a file that the training wrote'
+                'a file that the training wrote.'
             )
         return _with_metadata(OrderedDict(state), getattr(state, '_metadata', None))
 
@@ -79,7 +79,7 @@ def student_state_dict(
         raise UsageError(
             f'the checkpoint mixes {STUDENT_PREFIX}* with {first_few(foreign, quote=True)}, so which of them is '
             'the student is not clear: give a file that the training wrote, or one with the names '
-            'of the student alone'
+            'of the student alone.'
         )
     weights = OrderedDict(
         (name[len(STUDENT_PREFIX) :], value)
@@ -88,7 +88,7 @@ def student_state_dict(
     )
     metadata = getattr(state, '_metadata', None)
     if metadata is not None:
-        # versions of the modules, by which `load_state_dict` converts older layouts
+        # versions of the modules, by which ``load_state_dict`` converts older layouts
         metadata = OrderedDict(
             ((name + '.')[len(STUDENT_PREFIX) : -1], value)
             for name, value in metadata.items()
@@ -108,13 +108,13 @@ def read_student(
             line of the log says so.
 
     Returns:
-        Its weights under plain names, and the checkpoint's `meta` (empty for a bare state dict). In
-        `meta`, `cfg` is the student's own config where the file has it, and goes where the file
-        only has the distillation config, which would make stock tools build the teacher.
+        Its weights under plain names, and the checkpoint's ``meta`` (empty for a bare state dict). In
+        ``meta``, ``cfg`` is the student's own config where the file has it, and is left out where the
+        file only has the distillation config, with which stock tools would build the teacher.
 
     Raises:
         UsageError: If the checkpoint has no student.
-        FileNotFoundError: If the file is not there.
+        FileNotFoundError: If the file does not exist.
         CheckpointError: If the file cannot be read.
     """
     checkpoint = load_checkpoint_file(filename, map_location='cpu')
@@ -135,7 +135,7 @@ def read_student(
 
 
 def load_student(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Loads weights into a student, and does not let any be missing silently.
+    """Loads weights into a student; each has to fit.
 
     Args:
         model: The student.
@@ -143,9 +143,9 @@ def load_student(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         source: The name of the file, for the message.
 
     Raises:
-        UsageError: If a weight is missing, left over or of another shape. What may be left over is
-            said in `dpk_mm/checkpoint/weights.py`; of what is missing, only batch norm's counters
-            (`num_batches_tracked`) do not count, since files of old releases lack them.
+        UsageError: If a weight is missing, left over or of another shape. Which may be left over is
+            listed in ``dpk_mm/checkpoint/weights.py``; of those missing, only batch norm's counters
+            (``num_batches_tracked``) do not count, since files of old releases lack them.
     """
     misfits = load_exactly(model, weights)
     trouble = [
@@ -161,7 +161,7 @@ def load_student(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     if trouble:
         raise UsageError(
             f'{source} does not fit the student of the config, {type(model).__name__}: '
-            f'{", and ".join(trouble)}; give the config that the checkpoint was trained with'
+            f'{", and ".join(trouble)}; give the config that the checkpoint was trained with.'
         )
 
 
@@ -176,14 +176,14 @@ def save_student(
     Args:
         path: The file; its folder is made if need be.
         weights: The student's state dict under plain names.
-        meta: What stands beside it: `dataset_meta`, `cfg`, `epoch`, ...
+        meta: What stands beside it: ``dataset_meta``, ``cfg``, ``epoch``, ...
 
     Raises:
         DiskFullError: If there is no space left; an older file of that name stays as it was.
     """
     state = OrderedDict((name, value.cpu()) for name, value in weights.items())
     state = _with_metadata(state, getattr(weights, '_metadata', None))
-    # In memory first: torch tells a full disk by an error that does not say so.
+    # In memory first: torch's error does not name a full disk as the cause.
     buffer = io.BytesIO()
     torch.save(dict(meta=dict(meta), state_dict=state), buffer)
     write_bytes_atomically(path, buffer.getbuffer())
@@ -197,27 +197,26 @@ def export_student(
 ) -> list[str]:
     """Writes the student of a checkpoint alone, for stock mmdet or mmpretrain.
 
-    The new file holds `state_dict` (plain names) and `meta` as :func:`read_student` gives it, with
-    `dataset_meta` (classes, colours).
+    The new file holds ``state_dict`` (plain names) and ``meta`` as :func:`read_student` gives it, with
+    ``dataset_meta`` (classes, colours).
 
     Args:
         checkpoint_file: A full or a student-only checkpoint.
         out_file: The file to write.
-        force: Whether to replace `out_file` if it is there.
+        force: Whether to replace ``out_file`` if it exists.
         averaged: Which weights are written where the file holds averaged (EMA) and raw ones.
 
     Returns:
         The names of the weights written.
 
     Raises:
-        UsageError: If `out_file` is there and `force` is not given, or the checkpoint has no
-            student.
-        FileNotFoundError: If `checkpoint_file` is not there.
-        CheckpointError: If `checkpoint_file` cannot be read.
+        UsageError: If ``out_file`` exists and ``force`` is not given, or the checkpoint has no student.
+        FileNotFoundError: If ``checkpoint_file`` does not exist.
+        CheckpointError: If ``checkpoint_file`` cannot be read.
     """
     if Path(out_file).exists() and not force:
         raise UsageError(
-            f'{out_file} is there already: name another file, or replace it with --force'
+            f'{out_file} exists already: name another file, or replace it with --force.'
         )
     weights, meta = read_student(checkpoint_file, averaged)
     save_student(out_file, weights, meta)

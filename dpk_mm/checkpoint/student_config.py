@@ -1,6 +1,6 @@
 """The config of the student alone.
 
-A distilled model is built from `cfg.model.architecture` (the student), a teacher and a distiller. What a user tests
+A distilled model is built from ``cfg.model.architecture`` (the student), a teacher and a distiller. What a user tests
 and deploys is the student as a plain mmdet or mmpretrain model.
 """
 
@@ -19,7 +19,7 @@ from ..errors import UsageError
 
 
 def is_distillation(cfg: Config) -> bool:
-    """Whether `cfg.model` is an algorithm around a student, and not a plain model."""
+    """Whether ``cfg.model`` is a distillation algorithm with a student, and not a plain model."""
     return 'architecture' in (cfg.get('model') or {})
 
 
@@ -36,25 +36,25 @@ def deployed(model: nn.Module) -> nn.Module:
 def student_config(cfg: Config) -> Config:
     """The config of the student alone, for testing, exporting and stock mmdet or mmpretrain.
 
-    `model` becomes the student with the data preprocessor that the training used; hooks and loops
-    that need the algorithm go; `custom_imports` loses `dpk_mm` where nothing of it is left in the
-    config.
+    ``model`` becomes the student with the data preprocessor that the training used; hooks and loops
+    that need the algorithm are left out, and so is ``dpk_mm`` in ``custom_imports`` where the config
+    uses nothing of it any more.
 
     Args:
-        cfg: A config whose `model` is a distillation algorithm or a plain model.
+        cfg: A config whose ``model`` is a distillation algorithm or a plain model.
 
     Returns:
         A new config; for a plain model an unchanged copy.
 
     Raises:
-        UsageError: If there is no `model`, or its student is not given as a dict.
+        UsageError: If there is no ``model``, or its student is not given as a dict.
     """
     cfg = copy.deepcopy(cfg)
     model = cfg.get('model')
     if not isinstance(model, dict):
         raise UsageError(
-            f'{cfg.filename or "the config"} has no model: a config with `model = dict(...)` was '
-            'expected'
+            f'{cfg.filename or "the config"} has no model: a config with model = dict(...) was '
+            'expected.'
         )
     inner = model.get('module')
     if isinstance(inner, dict) and 'architecture' in inner:  # a model of test-time augmentation
@@ -69,7 +69,7 @@ def student_config(cfg: Config) -> Config:
     if not isinstance(student, dict):
         raise UsageError(
             f'model.architecture is a {type(student).__name__}, but the config of the student, a '
-            'dict, was expected'
+            'dict, was expected.'
         )
     if 'cfg_path' in student and 'type' not in student:
         student = _model_of_package(student)
@@ -95,7 +95,7 @@ def student_config(cfg: Config) -> Config:
 
 
 def _model_of_package(architecture: ConfigDict) -> ConfigDict:
-    """The model that mmengine's `get_model` builds from `dict(cfg_path='mmdet::...')`."""
+    """The model that mmengine's ``get_model`` builds from ``dict(cfg_path='mmdet::...')``."""
     package = architecture.cfg_path.split('::')[0]
     cfg = get_config(architecture.cfg_path)
     model = cfg.model
@@ -103,13 +103,13 @@ def _model_of_package(architecture: ConfigDict) -> ConfigDict:
         model.data_preprocessor = cfg.data_preprocessor
     for key, value in architecture.items():
         if key not in ('cfg_path', 'pretrained', '_scope_'):
-            model.setdefault(key, value)  # not an update: `get_model` takes them as defaults
+            model.setdefault(key, value)  # not an update: ``get_model`` takes them as defaults
     model._scope_ = package
     return model
 
 
 def _needs_algorithm(hook: Any) -> bool:
-    """Whether a hook is one of dpk_mm or mmrazor, all of which look into the algorithm."""
+    """Whether a hook is one of dpk_mm or mmrazor, all of which need the algorithm."""
     kind = hook.get('type') if isinstance(hook, dict) else type(hook)
     if isinstance(kind, str):
         kind = HOOKS.get(kind)
@@ -117,7 +117,7 @@ def _needs_algorithm(hook: Any) -> bool:
 
 
 def _drop_own_import(cfg: Config) -> None:
-    """Takes `dpk_mm` out of `custom_imports`: the config then loads where it is not installed."""
+    """Takes ``dpk_mm`` out of ``custom_imports``: the config then loads where it is not installed."""
     imports = (cfg.get('custom_imports') or {}).get('imports', [])
     imports = [imports] if isinstance(imports, str) else imports
     rest = {key: value for key, value in cfg.items() if key != 'custom_imports'}

@@ -1,4 +1,4 @@
-"""Which weights a file holds, and what stands beside them that no model needs.
+"""The weights that a file holds, and the entries beside them that no model needs.
 
 The tools that load a teacher or a student exactly share this: a weight of the model that the file lacks is always an
 error, and so is an entry of the file that the model does not have, unless it is one of those named here.
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 
 # Entries that no prediction depends on. None of them excuses a weight that is missing.
-EXTRA_PREFIXES = ('data_preprocessor.',)  # mean and std: the config says them
+EXTRA_PREFIXES = ('data_preprocessor.',)  # mean and std: those of the config are used
 EXTRA_SUFFIXES = (
     'num_batches_tracked',  # batch norm counts batches, and does not use the count
     'relative_position_index',  # Swin: computed from the window size
@@ -117,14 +117,14 @@ def select_weights(
     if not averaged:
         raise UsageError(
             'the weights before averaging (EMA) were asked for, but the file holds one set of weights only: leave '
-            'the option out, or give the checkpoint that the training wrote'
+            'the option out, or give the checkpoint that the training wrote.'
         )
     return kept, None
 
 
 @dataclass
 class Misfits:
-    """What of a file does not fit a model."""
+    """The entries of a file that do not fit a model."""
 
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -135,7 +135,7 @@ class Misfits:
 
 
 def load_exactly(model: nn.Module, state: Mapping[str, Tensor]) -> Misfits:
-    """Loads weights into a model and says what does not fit; harmless extras are not counted.
+    """Loads weights into a model and returns what does not fit; harmless extras are not counted.
 
     Nothing is loaded where a shape differs: some models resize a weight instead, and that would hide that the file is
     for another image size.

@@ -1,1 +1,1 @@
-"""What the command lines share: options, and errors told in one sentence."""
+"""What the command lines share: options, and errors in one sentence."""

@@ -1,4 +1,4 @@
-"""One sentence on stderr in place of a traceback, where the user can mend the error."""
+"""One sentence on stderr in place of a traceback, where the user can correct the error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def readable_errors(program: str, *kinds: type[Exception]) -> Iterator[None]:
 
     Args:
         program: The name that stands before the sentence, such as ``'train.py'``.
-        *kinds: The errors to tell so; ``UsageError``, ``CheckpointError`` and ``OSError`` if none is given.
+        *kinds: The errors without a traceback; ``UsageError``, ``CheckpointError`` and ``OSError`` if none is given.
     """
     caught = kinds or (UsageError, CheckpointError, OSError)
     try:

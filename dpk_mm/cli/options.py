@@ -1,4 +1,4 @@
-"""The options that the tools share, and the config that they lead to.
+"""The options that the tools share, and the config that results from them.
 
 The conventions (options, work folder, order of precedence) are those of mmdet's and mmpretrain's tools.
 """
@@ -6,7 +6,6 @@ The conventions (options, work folder, order of precedence) are those of mmdet's
 from __future__ import annotations
 
 import argparse
-import difflib
 import inspect
 import os
 import sys
@@ -18,7 +17,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
-from ..errors import UsageError
+from ..errors import UsageError, nearest
 from .errors import TRACEBACK
 
 # Read by the Runner from the config, besides the arguments of its constructor.
@@ -65,7 +64,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def apply_common_arguments(args: argparse.Namespace) -> None:
-    """Puts into the environment what of :func:`add_common_arguments` is read from there."""
+    """Sets the environment variables that belong to the options of :func:`add_common_arguments`."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.traceback:
         os.environ[TRACEBACK] = '1'
@@ -74,23 +73,22 @@ def apply_common_arguments(args: argparse.Namespace) -> None:
 def load_config(
     filename: str, options: Mapping[str, Any] | None = None, work_dir: str | None = None
 ) -> Config:
-    """Reads a config and applies what the command line says about it.
+    """Reads a config and applies the options of the command line.
 
     Args:
         filename: The config.
-        options: Dotted keys and values of `--cfg-options`.
-        work_dir: Folder of the run; else that of the config, else `./work_dirs/<name of the
-            config>`.
+        options: Dotted keys and values of ``--cfg-options``.
+        work_dir: Folder of the run; else that of the config, else ``./work_dirs/<name of the config>``.
 
     Returns:
-        The config, with `work_dir` set.
+        The config, with ``work_dir`` set.
 
     Raises:
-        UsageError: If the file is not there, or a key of `options` is a typing error or one that
+        UsageError: If the file does not exist, or a key of ``options`` is a typing error or one that
             nothing reads.
     """
     if not Path(filename).is_file():
-        raise UsageError(f'there is no config {filename}: give the path of a config, see configs/')
+        raise UsageError(f'there is no config {filename}: give the path of a config, see configs/.')
     cfg = Config.fromfile(filename)
     options = {_of_student(cfg, key): value for key, value in (options or {}).items()}
     for key, value in options.items():
@@ -105,13 +103,13 @@ def load_config(
 
 
 def unread_in_test(options: Mapping[str, Any]) -> list[str]:
-    """What to say of keys of `--cfg-options` that a test does not read.
+    """The warning about keys of ``--cfg-options`` that a test does not read.
 
     Args:
         options: Dotted keys and values.
 
     Returns:
-        One sentence, or none.
+        One sentence, or an empty list.
     """
     unread = [
         key
@@ -120,16 +118,16 @@ def unread_in_test(options: Mapping[str, Any]) -> list[str]:
     ]
     if not unread:
         return []
-    return [f'--cfg-options {" ".join(unread)}: a test does not read this, it is for training']
+    return [f'--cfg-options {" ".join(unread)}: a test does not read this, it is for training.']
 
 
 def _of_student(cfg: Config, dotted: str) -> str:
-    """Leads `model.X` of a distillation to the student, where a plain model has it.
+    """Turns ``model.X`` of a distillation into ``model.architecture.X``, where a plain model has it.
 
-    Only if the student has `X` and the algorithm does not; one line on stderr says so.
+    Only if the student has ``X`` and the algorithm does not; one line on stderr says so.
 
     Raises:
-        UsageError: If neither of the two has `X`: a test, which builds the student alone, would not
+        UsageError: If neither of the two has ``X``: a test, which builds the student alone, would not
             notice.
     """
     parts = dotted.split('.')
@@ -142,11 +140,11 @@ def _of_student(cfg: Config, dotted: str) -> str:
     if name in of_algorithm:
         return dotted
     if name not in of_student:
-        if _arguments(model):  # else the class is not known here, and building it will tell
+        if _arguments(model):  # else the class is not known here, and building it raises
             places = {known: f'model.{known}' for known in of_algorithm}
             places |= {k: f'model.architecture.{k}' for k in of_student if k not in of_algorithm}
-            close = difflib.get_close_matches(name, places, n=1)
-            meant = f'; did you mean {".".join([places[close[0]], *parts[2:]])}?' if close else ''
+            close = nearest(name, places)
+            meant = f'; did you mean {".".join([places[close], *parts[2:]])}?' if close else '.'
             raise UsageError(
                 f'--cfg-options {dotted}: neither the algorithm {model.get("type")} nor its student '
                 f'{student.get("type")} has {name}{meant}'
@@ -155,14 +153,14 @@ def _of_student(cfg: Config, dotted: str) -> str:
     longer = '.'.join(['model', 'architecture', *parts[1:]])
     print(
         f'--cfg-options {dotted} is taken as {longer}: model is a distillation, and its student has '
-        f'{name}',
+        f'{name}.',
         file=sys.stderr,
     )
     return longer
 
 
 def _arguments(node: Mapping[str, Any]) -> set[str]:
-    """The arguments of what a dict builds, as far as it is registered."""
+    """The arguments of the class that a dict names, if it is registered."""
     kind = node.get('type')
     if isinstance(kind, str):
         scope = node.get('_scope_')
@@ -180,11 +178,13 @@ def _arguments(node: Mapping[str, Any]) -> set[str]:
 
 
 def _check_option(cfg: Config, dotted: str, value: Any = None) -> None:
-    """Refuses a key of `--cfg-options` that leads nowhere.
+    """Checks a key of ``--cfg-options``.
 
-    That is one that looks like another that is there; and one at the top that is only a variable
-    of the config file (`max_epochs`, `train_pipeline`), since what was made from it stays as it is.
-    The last part, in a dict from which an object is built, is not looked at: a wrong one fails then.
+    The last part of a key, in a dict from which an object is built, is not checked: a wrong one fails then.
+
+    Raises:
+        UsageError: If the key does not exist and is similar to one that does; or if it is only a variable of the
+            config file (``max_epochs``, ``train_pipeline``), since the values made from it do not change.
     """
     _check_top(cfg, dotted)
     node: Any = cfg
@@ -193,16 +193,16 @@ def _check_option(cfg: Config, dotted: str, value: Any = None) -> None:
         last = depth == len(parts) - 1
         if isinstance(node, (list, tuple)):
             if not part.isdigit() or int(part) >= len(node):
-                return  # mmengine has its own sentence for it
+                return  # mmengine raises for it
             node = node[int(part)]
         elif isinstance(node, (Config, ConfigDict)):
             if part not in node:
                 known = [*node] if depth else {*node, *RUNNER_KEYS}
-                close = difflib.get_close_matches(part, map(str, known), n=1, cutoff=0.8)
-                # A new dict may well be named like its neighbours.
+                close = nearest(part, map(str, known), cutoff=0.8)
+                # A new dict often has a name like its neighbours.
                 new = last and depth and ('type' in node or isinstance(value, dict))
                 if close and part not in known and not new:
-                    parts[depth] = close[0]
+                    parts[depth] = close
                     raise UsageError(
                         f'--cfg-options {dotted}: the config has no {part}; did you mean '
                         f'{".".join(parts)}?'
@@ -225,20 +225,19 @@ def _check_top(cfg: Config, dotted: str) -> None:
             dict.fromkeys(_same(cfg, name, cfg[name])), key=lambda place: place.count('.')
         )
         places = [f'{place}.{rest}' if rest else place for place in places]
-        meant = f'; set {" and ".join(places[:4])}' if places else ''
-        said = (
+        meant = f'; set {" and ".join(places[:4])}.' if places else '.'
+        sentence = (
             f'--cfg-options {dotted}: {name} is a variable of the config file, which was used when the file was read, '
             f'and nothing reads it afterwards{meant}'
         )
     else:
-        close = difflib.get_close_matches(name, {*cfg, *known}, n=1, cutoff=0.8)
-        if close:
-            return  # the walk along the key has a sentence for it
-        said = f'--cfg-options {dotted}: the config has no {name}, and nothing reads one'
+        if nearest(name, {*cfg, *known}, cutoff=0.8):
+            return  # the walk along the key raises for it
+        sentence = f'--cfg-options {dotted}: the config has no {name}, and nothing reads one.'
     if any(module != 'dpk_mm' for module in imports):  # code that may read it from the config
-        print(f'warning: {said}', file=sys.stderr)
+        print(f'warning: {sentence}', file=sys.stderr)
         return
-    raise UsageError(said)
+    raise UsageError(sentence)
 
 
 def _same(node: Any, name: str, value: Any, path: str = '') -> Iterator[str]:

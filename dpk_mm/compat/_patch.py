@@ -11,12 +11,12 @@ from dataclasses import dataclass
 class Patch:
     """One upstream defect and what is done about it.
 
-    Args:
+    Attributes:
         name: Short name, as ``dpk_mm.compat.apply`` returns it.
-        symptom: What a user sees without the patch.
+        symptom: What happens without the patch.
         threads: Public issues or pull requests, as ``owner/repository#number``.
         obsolete_when: The condition under which the patch can be deleted.
-        needed: Tells, cheaply, whether the symptom is present in this environment.
+        needed: Checks, at little cost, whether the symptom is present in this environment.
         apply: Removes the symptom. Called once, and only where ``needed()`` is true.
     """
 

@@ -5,7 +5,7 @@ finds the disk full, leaves a truncated checkpoint, and ``last_checkpoint`` can 
 the same way. With ``max_keep_ckpts=1`` there is then no other one: ``CheckpointHook`` removes
 what is too old before it writes, and so it does with the best checkpoint.
 
-Here a file takes its name when it is whole and on the disk, and deletions wait until then.
+Here a file gets its name once it is complete and on the disk, and deletions wait until then.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..errors import without_period
 from ..fileio import DiskFullError, replacing, write_bytes_atomically
 from ._patch import Patch, is_installed
 
@@ -39,7 +40,15 @@ def numbered_checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def put(self: Any, obj: bytes, filepath: str | os.PathLike[str]) -> None:
-    """Takes the place of ``LocalBackend.put``."""
+    """Takes the place of ``LocalBackend.put``.
+
+    Args:
+        obj: Content of the file.
+        filepath: The file.
+
+    Raises:
+        DiskFullError: If there is no space left; for a checkpoint the message names the last good one.
+    """
     target = Path(filepath)
     if target.exists() and not target.is_file():  # a device or a pipe has no name to be replaced
         with open(target, 'wb') as file:
@@ -56,11 +65,13 @@ def put(self: Any, obj: bytes, filepath: str | os.PathLike[str]) -> None:
 def _explain(error: DiskFullError, target: Path, size: int) -> str:
     kept = [path for path in numbered_checkpoints(target.parent) if path.name != target.name]
     last = (
-        f'the last good checkpoint is {kept[0]}; make room there and go on with --resume'
+        f'the last good checkpoint is {kept[0]}; make room there and continue with --resume.'
         if kept
-        else 'there is no checkpoint before it; make room there, or choose another --work-dir'
+        else 'there is no checkpoint before it; make room there, or choose another --work-dir.'
     )
-    return f'{error.strerror}, and this checkpoint needs {size / 1e6:.1f} MB; {last}'
+    return (
+        f'{without_period(error.strerror)}, and this checkpoint needs {size / 1e6:.1f} MB; {last}'
+    )
 
 
 class _LateRemoval:
@@ -116,6 +127,7 @@ def _open_atomically(path: str, mode: str) -> Iterator[Any]:
 
 
 def needed() -> bool:
+    """Whether mmengine still writes checkpoints in place."""
     if not is_installed('mmengine'):
         return False
     from mmengine.fileio import LocalBackend
@@ -124,6 +136,7 @@ def needed() -> bool:
 
 
 def apply() -> None:
+    """Lets mmengine write checkpoints atomically, and delete old ones afterwards."""
     from mmengine.fileio import LocalBackend
     from mmengine.hooks import CheckpointHook, checkpoint_hook
 

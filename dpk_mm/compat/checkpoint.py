@@ -3,13 +3,13 @@
 ``torch.load`` takes only plain data by default since 2.6 (``weights_only=True``), because a
 pickle can otherwise run any code. What mmengine writes holds a few things more: log histories,
 numpy numbers and arrays. Those are allow-listed here, each behind a function that takes nothing
-but what mmengine writes, and everything else stays refused, with a sentence. Downloads go the
-other way: ``torch.hub`` still loads with ``weights_only=False``, and so does mmengine for
-``https://``, ``torchvision://`` and ``open-mmlab://``; they pass the same gate here. And plain text
-can be code, too: when a run is resumed, mmengine executes ``meta['config']``, which is dropped.
+but what mmengine writes, and everything else stays refused, with a sentence. Downloads are not
+restricted upstream: ``torch.hub`` still loads with ``weights_only=False``, and so does mmengine for
+``https://``, ``torchvision://`` and ``open-mmlab://``; here they are checked in the same way. Plain
+text can be code, too: when a run is resumed, mmengine executes ``meta['config']``, which is dropped.
 
 On torch < 2.6 nothing is changed: files load, and no setting there is safe with a hostile one,
-since its ``weights_only=True`` can be got around (CVE-2025-32434).
+since its ``weights_only=True`` can be circumvented (CVE-2025-32434).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def load_checkpoint_file(
         map_location: Where tensors go, as for ``torch.load``.
 
     Note:
-        On torch < 2.6 mmengine's loaders are used as they are, which trust the file.
+        On torch < 2.6 mmengine's loaders are used as they are, which check nothing.
 
     Returns:
         What the file holds: mmengine's dict (``state_dict``, ``meta``, ...) or a bare state dict.
@@ -59,7 +59,7 @@ def load_checkpoint_file(
     if not isinstance(checkpoint, dict):
         raise DamagedCheckpointError(
             f'{filename} is no checkpoint: it holds a {type(checkpoint).__name__}, but a dict was '
-            'expected; give a file that the training or torch.save(model.state_dict(), ...) wrote'
+            'expected; give a file that the training or torch.save(model.state_dict(), ...) wrote.'
         )
     return checkpoint
 
@@ -68,7 +68,7 @@ def load_checkpoint_file(
 
 
 def _refuse(name: str) -> NoReturn:
-    raise pickle.UnpicklingError(f'GLOBAL {name} was not allowed')
+    raise pickle.UnpicklingError(f'GLOBAL {name} was not allowed.')
 
 
 def _function_of_class(owner: Any, name: Any) -> Callable[..., Any]:
@@ -137,7 +137,7 @@ def _allowed() -> list[Any]:
     return allowed
 
 
-# Errors that say what happened.
+# Errors that name the cause.
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def _explained(filename: str) -> Iterator[None]:
         reason = error if isinstance(error, HTTPError) else error.reason
         raise CheckpointError(
             f'{filename} cannot be downloaded ({reason}): check the address and the network, or '
-            'download it on another machine and give the path of the file'
+            'download it on another machine and give the path of the file.'
         ) from None
     except Exception as error:
         message = str(error)
@@ -157,13 +157,13 @@ def _explained(filename: str) -> Iterator[None]:
             raise UnsafeCheckpointError(
                 f'{filename} was not loaded, because it refers to {refused}, which is not among '
                 'the data that mmengine writes and could run code: if you trust its source, save '
-                "its 'state_dict' alone with the software that wrote it, and load that"
+                "its 'state_dict' alone with the software that wrote it, and load that."
             ) from None
         if not _is_damage(error):
             raise
         raise DamagedCheckpointError(
             f'{filename} is truncated or corrupt, or it is no checkpoint: copy, download or write '
-            'it again'
+            'it again.'
         ) from None
 
 
@@ -200,6 +200,15 @@ def _passed_through(traceback: TracebackType | None, module: str) -> bool:
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
+    """Takes the place of mmengine's loader of local files.
+
+    Args:
+        filename: The file.
+        map_location: Where tensors go, as for ``torch.load``.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+    """
     filename = os.path.expanduser(filename)
     if not os.path.isfile(filename):
         raise FileNotFoundError(f'{filename} can not be found.')
@@ -228,6 +237,7 @@ def _without_code(checkpoint: Any) -> Any:
 
 
 def needed() -> bool:
+    """Whether this torch refuses what mmengine writes."""
     version = tuple(int(part) for part in torch.__version__.split('.')[:2])
     if version < (2, 6) or not is_installed('mmengine'):
         return False
@@ -237,6 +247,7 @@ def needed() -> bool:
 
 
 def apply() -> None:
+    """Allow-lists what mmengine writes, and puts the checks around mmengine's loaders."""
     from mmengine.runner import CheckpointLoader, checkpoint
 
     torch.serialization.add_safe_globals(_allowed())

@@ -49,6 +49,7 @@ class _Probe:
 
 
 def needed() -> bool:
+    """Whether mmrazor's method leaves an activation in place."""
     if not is_installed('mmrazor'):
         return False
     from mmrazor.models.algorithms.base import BaseAlgorithm
@@ -57,6 +58,7 @@ def needed() -> bool:
 
 
 def apply() -> None:
+    """Replaces mmrazor's method by :func:`turn_inplace_off`."""
     from mmrazor.models.algorithms.base import BaseAlgorithm
 
     BaseAlgorithm.set_module_inplace_false = _set_module_inplace_false

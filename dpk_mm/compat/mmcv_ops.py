@@ -3,8 +3,8 @@
 mmcv publishes no wheel for today's PyTorch and takes long to compile; mmcv-lite is the same
 package without the extension ``mmcv._ext``, and ``mmdet.models`` cannot be imported with it. The
 extension is a table of functions by name, so a module with the same names is enough: the ops of
-detection run on torchvision (:mod:`dpk_mm.compat.ops`), and any other says that it is missing
-when it is called. A compiled mmcv is used as it is.
+detection run on torchvision (:mod:`dpk_mm.compat.ops`), and any other raises when it is called. A
+compiled mmcv is used as it is.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def _missing_op(name: str) -> Callable[..., NoReturn]:
 
         raise NotImplementedError(
             f"the mmcv op '{name}' needs a compiled mmcv, but the one installed is without "
-            'compiled ops and torchvision has no equal: replace mmcv-lite by mmcv '
+            'compiled ops and torchvision has no such op: replace mmcv-lite by mmcv '
             f'{mmcv.__version__} built for torch {torch.__version__}, for example with '
-            f"'pip uninstall mmcv-lite' and 'mim install mmcv=={mmcv.__version__}'"
+            f"'pip uninstall mmcv-lite' and 'mim install mmcv=={mmcv.__version__}'."
         )
 
     missing.__name__ = missing.__qualname__ = name
@@ -40,16 +40,16 @@ def _missing_op(name: str) -> Callable[..., NoReturn]:
 
 
 class _Extension(ModuleType):
-    """Answers to any op's name, because mmcv asks for the names of all ops when it is imported."""
+    """Has a function for any op's name, because mmcv looks up all ops when it is imported."""
 
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:
         if name.startswith('__'):  # what Python itself asks modules for
-            raise AttributeError(f'module {_EXTENSION!r} has no attribute {name!r}')
+            raise AttributeError(f'module {_EXTENSION!r} has no attribute {name!r}.')
         return _missing_op(name)
 
 
 class _ExtensionLoader(Loader):
-    # mmengine tells by a loader whether mmcv has ops, and then honours `dcn_offset_lr_mult`.
+    # A module with a loader counts as compiled ops for mmengine, which then applies ``dcn_offset_lr_mult``.
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _Extension(spec.name, 'Ops of mmcv on torchvision.')
@@ -61,16 +61,18 @@ class _ExtensionLoader(Loader):
 
 
 def needed() -> bool:
+    """Whether mmcv is installed without compiled ops."""
     if _EXTENSION in sys.modules:
         return False
     mmcv = importlib.util.find_spec('mmcv')
     if mmcv is None:
         return False
-    # Asked of the path finder, as `find_spec('mmcv._ext')` would import mmcv.
+    # Asked of the path finder, as ``find_spec('mmcv._ext')`` would import mmcv.
     return PathFinder.find_spec(_EXTENSION, mmcv.submodule_search_locations) is None
 
 
 def apply() -> None:
+    """Registers the stand-ins as ``mmcv._ext``."""
     loader = _ExtensionLoader()
     module = importlib.util.module_from_spec(ModuleSpec(_EXTENSION, loader, origin='torchvision'))
     loader.exec_module(module)

@@ -6,13 +6,19 @@ from ._patch import Patch, is_installed
 
 
 def needed() -> bool:
+    """Whether mmrazor is installed without joblib."""
     return is_installed('mmrazor') and not is_installed('joblib')
 
 
 def apply() -> None:
+    """Raises the error that names joblib.
+
+    Raises:
+        ModuleNotFoundError: Always.
+    """
     raise ModuleNotFoundError(
         'mmrazor needs joblib, which it does not declare as a dependency and which is not '
-        "installed: run 'pip install joblib'",
+        "installed: run 'pip install joblib'.",
         name='joblib',
     )
 

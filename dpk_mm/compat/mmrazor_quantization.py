@@ -25,7 +25,7 @@ def _unavailable() -> NoReturn:
 
     raise NotImplementedError(
         f'quantization with this mmrazor release does not work on torch {torch.__version__}: use '
-        'torch 1.13 for it (distillation, pruning and architecture search are not affected)'
+        'torch 1.13 for it (distillation, pruning and architecture search are not affected).'
     )
 
 
@@ -35,14 +35,15 @@ class _NoBackends(dict[str, Any]):
 
 
 def needed() -> bool:
+    """Whether mmrazor would build its quantization tables with helpers that torch lacks."""
     if _PACKAGE in sys.modules or not is_installed('mmrazor'):
         return False
     spec = importlib.util.find_spec('mmrazor')
     if spec is None or spec.origin is None:
         return False
     mapping = Path(spec.origin).parent / 'structures/quantization/backend_config/mapping.py'
-    # The development branch still calls itself 1.0.0, but builds the tables for torch 1.13 alone:
-    # the version number does not tell; reading the file does, and costs no import.
+    # The development branch has the same version, 1.0.0, but builds the tables for torch 1.13 alone, so
+    # the file itself is read, which needs no import.
     if not mapping.is_file() or '1.13.1' in mapping.read_text(encoding='utf-8'):
         return False
     try:
@@ -53,6 +54,7 @@ def needed() -> bool:
 
 
 def apply() -> None:
+    """Registers a stand-in for the quantization tables."""
     stub = ModuleType(_PACKAGE, 'Stand-in for a part of mmrazor that needs torch 1.13.')
     stub.__path__ = []  # a package, as the original
     names: dict[str, object] = {'BackendConfigs': _NoBackends()}

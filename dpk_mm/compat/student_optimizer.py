@@ -1,4 +1,4 @@
-"""Constructors of optimizers that go by the names of parameters see the student, whose names they know.
+"""Constructors of optimizers that depend on the names of parameters are given the student.
 
 The layer-wise ones of mmdet and mmpretrain are given the student; the other parts train at the base learning rate, with
 the rules about weight decay. The default one keeps the keys of ``custom_keys`` that change a learning rate, such as
@@ -15,11 +15,12 @@ from ._patch import Patch, is_installed
 # A model with this method is an algorithm around a student: it returns the student, and the names and modules of the
 # other parts that are trained.
 PARTS = 'optimizer_parts'
-# What `DefaultOptimWrapperConstructor` knows of `paramwise_cfg` that is about weight decay alone.
+# What ``DefaultOptimWrapperConstructor`` knows of ``paramwise_cfg`` that is about weight decay alone.
 _DECAY_RULES = ('bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult', 'flat_decay_mult')
 
 
 def needed() -> bool:
+    """Whether mmengine's constructor is unpatched."""
     if not is_installed('mmengine'):
         return False
     from mmengine.optim import DefaultOptimWrapperConstructor
@@ -28,6 +29,7 @@ def needed() -> bool:
 
 
 def apply() -> None:
+    """Puts the student in place of the algorithm in mmengine's constructor."""
     from mmengine.logging import print_log
     from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 

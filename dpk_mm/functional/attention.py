@@ -10,11 +10,13 @@ def attention_of(strength: Tensor, temperature: float) -> Tensor:
     """Softmax of strengths, scaled to mean 1: ``K * softmax(strength / T)``.
 
     Args:
-        strength (Tensor): ``[N, K]``, mean magnitudes of K positions or channels.
-        temperature (float): T > 0; smaller is sharper.
+        strength: ``[N, K]``, mean magnitudes of K positions or channels.
+        temperature: T > 0; smaller is sharper.
 
     Returns:
-        Tensor: ``[N, K]``.
+        ``[N, K]``, mean 1 over each row.
+
+    Source: FGD, what A^S and A^C of Eq. 8 have in common.
     """
     return strength.shape[1] * (strength / temperature).softmax(1)
 
@@ -23,11 +25,11 @@ def spatial_attention(feature: Tensor, temperature: float) -> Tensor:
     """Where a feature map is strong: ``H * W * softmax(mean_c |F| / T)``.
 
     Args:
-        feature (Tensor): ``[N, C, H, W]``.
-        temperature (float): T > 0; smaller is sharper.
+        feature: ``[N, C, H, W]``.
+        temperature: T > 0; smaller is sharper.
 
     Returns:
-        Tensor: ``[N, H, W]`` float32, mean 1 over each image.
+        ``[N, H, W]`` float32, mean 1 over each image.
 
     Source: FGD, A^S in Eq. 8 (DPK's text calls it learnable; it has no parameter).
     """
@@ -40,11 +42,11 @@ def channel_attention(feature: Tensor, temperature: float) -> Tensor:
     """Which channels of a feature map are strong: ``C * softmax(mean_hw |F| / T)``.
 
     Args:
-        feature (Tensor): ``[N, C, H, W]``.
-        temperature (float): T > 0; smaller is sharper.
+        feature: ``[N, C, H, W]``.
+        temperature: T > 0; smaller is sharper.
 
     Returns:
-        Tensor: ``[N, C]`` float32, mean 1 over each image.
+        ``[N, C]`` float32, mean 1 over each image.
 
     Source: FGD, A^C in Eq. 8.
     """

@@ -21,23 +21,21 @@ def box_cells(
     cell.
 
     Args:
-        boxes (Tensor): ``[G, 4]``, x1, y1, x2, y2 in pixels of the padded batch.
-        image_shape (tuple[int, int]): (height, width) of the padded batch in pixels
-            (``batch_input_shape``).
-        feature_shape (tuple[int, int]): (H, W) of the feature map.
+        boxes: ``[G, 4]``, x1, y1, x2, y2 in pixels of the padded batch.
+        image_shape: (height, width) of the padded batch in pixels (``batch_input_shape``).
+        feature_shape: (H, W) of the feature map.
 
     Returns:
-        Tensor: ``[G, 4]`` float: first column, first row, last column, last row, all inclusive. The
-        last ones may be W or H, one past the map, for a box that ends on the border: FGD's area
-        counts that cell, and so do we. An empty range (first > last)
-        stands for a box that covers nothing.
+        ``[G, 4]`` float32: first column, first row, last column, last row, all inclusive. The last ones
+        may be W or H, one past the map, for a box that ends on the border: FGD's area counts that cell,
+        and so does this one. An empty range (first > last) stands for a box that covers nothing.
 
     Source: FGD, scale mask; authors' code: ``floor(x1 / img_w * W)``, ``ceil(x2 / img_w * W)``,
     both ends included, with ``img_w`` the width of the padded batch.
     """
     boxes = boxes.float()
     height, width = image_shape
-    # Filled on the device: a copy from the host would make it wait.
+    # Filled on the device: a copy from the host would be a synchronisation.
     size = torch.cat([boxes.new_full((1,), width), boxes.new_full((1,), height)])
     grid = torch.cat([boxes.new_full((1,), n) for n in reversed(feature_shape)])
     low = torch.minimum(boxes[:, :2], boxes[:, 2:])
@@ -68,17 +66,15 @@ def foreground_background_masks(
     boxes of the fullest image.
 
     Args:
-        boxes (Sequence[Tensor]): N tensors ``[G_i, 4]`` (x1, y1, x2, y2), pixels of the padded
-            batch. Boxes outside of the image, with unsorted corners, without area or with NaN are
-            welcome; see :func:`box_cells`.
-        image_shape (tuple[int, int]): (height, width) of the padded batch, i.e.
-            ``batch_input_shape``. The original code used each image's own shape, which moves every
-            box of a padded image.
-        feature_shape (tuple[int, int]): (H, W).
+        boxes: N tensors ``[G_i, 4]`` (x1, y1, x2, y2), pixels of the padded batch. Boxes outside of the
+            image, with unsorted corners, without area or with NaN are allowed; see :func:`box_cells`.
+        image_shape: (height, width) of the padded batch, i.e. ``batch_input_shape``. The authors' code
+            uses each image's own shape, which moves every box of a padded image.
+        feature_shape: (H, W).
 
     Returns:
-        tuple[Tensor, Tensor]: Foreground and background, both ``[N, H, W]`` float32. They never
-        overlap and one of them is positive in each cell.
+        Foreground and background, both ``[N, H, W]`` float32. In each cell exactly one of them is
+        positive.
 
     Raises:
         ValueError: If a tensor is not ``[G, 4]``.

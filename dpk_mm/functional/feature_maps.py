@@ -14,13 +14,13 @@ def tokens_to_map(
     """Puts class and distillation tokens aside and lays the patch tokens out as a map.
 
     Args:
-        tokens (Tensor): ``[N, L, C]``, extra tokens first, then the patches row by row.
-        extra_tokens (int): How many tokens stand before those of the patches: 1 for a class token, 2 for a
+        tokens: ``[N, L, C]``, extra tokens first, then the patches row by row.
+        extra_tokens: How many tokens stand before those of the patches: 1 for a class token, 2 for a
             class and a distillation token.
-        grid (Sequence[int], optional): (rows, columns) of the patches; a square if None.
+        grid: (rows, columns) of the patches; a square if None.
 
     Returns:
-        Tensor: ``[N, C, rows, columns]``, a view.
+        ``[N, C, rows, columns]``, a view.
 
     Raises:
         ValueError: If the tokens are not ``[N, L, C]``, or do not fill the grid. The sentence starts with

@@ -1,4 +1,4 @@
-"""A few numbers on their way from the device to the host."""
+"""Copies of small tensors to the host that do not make the host wait at once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 class HostCopy:
-    """Copies a small tensor to the host, and lets the host go on meanwhile.
+    """Copies a small tensor to the host asynchronously.
 
-    On CUDA the copy is queued behind what the device still has to do, into pinned memory; :meth:`get` waits for this
+    On CUDA the copy is queued behind the work that is queued already, into pinned memory; :meth:`get` waits for this
     copy, but not for what was queued after it. On the CPU it is a clone.
 
     Args:
-        tensor (Tensor): Of any shape; its gradient is not followed.
+        tensor: Of any shape; its gradient is not followed.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -28,7 +28,7 @@ class HostCopy:
         self._event.record(torch.cuda.current_stream(tensor.device))
 
     def get(self) -> Tensor:
-        """The copy, a tensor on the CPU."""
+        """Waits for the copy and returns it, a tensor on the CPU."""
         if self._event is not None:
             self._event.synchronize()
             self._event = None

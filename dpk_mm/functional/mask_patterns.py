@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .masking import TokenMask, mask_by_scores, num_masked_tokens
 
-# More rectangles than a sample ever needs up to ratios of about 0.95; what they leave is taken at random.
+# Enough rectangles for ratios up to about 0.95; tokens that none of them covers are taken at random.
 _BLOCKS = 32
 
 
@@ -24,21 +24,21 @@ def block_mask(
 ) -> TokenMask:
     """Masks rectangles of random place, area and aspect ratio until the count is reached.
 
-    All rectangles of all samples are drawn at once; a token's turn is that of the first rectangle over it. The last
-    rectangle is cut row by row where it would exceed the count, from its top or from its bottom at random.
+    All rectangles of all samples are drawn at once; tokens are masked in the order of the first rectangle over them.
+    The last rectangle is cut row by row where it would exceed the count, from its top or from its bottom at random.
 
     Args:
-        batch_size (int): N.
-        grid (tuple[int, int]): (rows, columns) of tokens.
-        mask_ratio (float): pi in [0, 1].
+        batch_size: N.
+        grid: (rows, columns) of tokens.
+        mask_ratio: pi in [0, 1].
         device: Where the indices are made.
         generator: Source of randomness; torch's default one if None.
-        min_area (float): Smallest area of a rectangle as a share of the grid, in (0, 1]; the largest is what is to be
+        min_area: Smallest area of a rectangle as a share of the grid, in (0, 1]; the largest is what is to be
             masked in all. BEiT has 16 of 196 tokens, 0.08.
-        aspect_ratio (float): Rectangles have rows / columns between this, in (0, 1], and its inverse.
+        aspect_ratio: Rectangles have rows / columns between this, in (0, 1], and its inverse.
 
     Returns:
-        TokenMask: With ``num_masked_tokens(rows * columns, pi)`` teacher tokens in every sample.
+        A mask with ``num_masked_tokens(rows * columns, pi)`` teacher tokens in every sample.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -99,13 +99,13 @@ def grid_mask(
     every 2 x 2, if the sides are even; any other ratio is as even as it can be.
 
     Args:
-        batch_size (int): N.
-        grid (tuple[int, int]): (rows, columns) of tokens, at least 2 x 2.
-        mask_ratio (float): pi in [0, 1].
+        batch_size: N.
+        grid: (rows, columns) of tokens, at least 2 x 2.
+        mask_ratio: pi in [0, 1].
         device: Where the indices are made.
 
     Returns:
-        TokenMask: With ``num_masked_tokens(rows * columns, pi)`` teacher tokens in every sample.
+        A mask with ``num_masked_tokens(rows * columns, pi)`` teacher tokens in every sample.
 
     Raises:
         ValueError: If the grid of tokens is smaller than 2 x 2 or the ratio is outside [0, 1].
@@ -122,7 +122,7 @@ def grid_mask(
     row = torch.arange(rows, device=device).unsqueeze(1)
     column = torch.arange(columns, device=device).unsqueeze(0)
     # [row parity, column parity] -> turn: right, left below, right below, left
-    # made on the device: a copy from the host would wait for it
+    # made on the device: a copy from the host would be a synchronisation
     turns = ((torch.arange(4, device=device) + 3) % 4).view(2, 2)
     rank = torch.zeros(rows, columns, dtype=torch.int64, device=device)
     for _ in range((max(grid) - 1).bit_length()):

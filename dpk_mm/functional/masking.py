@@ -17,10 +17,9 @@ class TokenMask(NamedTuple):
     """Two complementary sets of token indices.
 
     Attributes:
-        student (Tensor): ``[N, L - M]`` int64, indices of the tokens that the student keeps,
-            ascending.
-        teacher (Tensor): ``[N, M]`` int64, indices of the student's masked tokens, which the
-            teacher fills, ascending.
+        student: ``[N, L - M]`` int64, indices of the tokens that the student keeps, ascending.
+        teacher: ``[N, M]`` int64, indices of the student's masked tokens, which the teacher's tokens
+            replace, ascending.
     """
 
     student: Tensor
@@ -42,8 +41,11 @@ class TokenMask(NamedTuple):
 def num_masked_tokens(num_tokens: int, mask_ratio: float) -> int:
     """How many of ``num_tokens`` tokens a ratio masks: the nearest integer.
 
-    The authors' code truncates (``int(N * pi)``), which asks the teacher for half a token too
-    little on average.
+    The authors' code truncates (``int(N * pi)``), which masks half a token too little on average.
+
+    Args:
+        num_tokens: L.
+        mask_ratio: pi in [0, 1].
 
     Raises:
         ValueError: If the ratio is outside [0, 1] or not a number.
@@ -57,11 +59,11 @@ def mask_by_scores(scores: Tensor, num_masked: int) -> TokenMask:
     """Gives the teacher the ``num_masked`` tokens with the highest score in every sample.
 
     Args:
-        scores (Tensor): ``[N, L]``; equal scores are decided by the sort.
-        num_masked (int): M in [0, L].
+        scores: ``[N, L]``; equal scores are decided by the sort.
+        num_masked: M in [0, L].
 
     Returns:
-        TokenMask: ``student`` of ``[N, L - M]``, ``teacher`` of ``[N, M]``.
+        A mask, ``student`` of ``[N, L - M]``, ``teacher`` of ``[N, M]``.
     """
     order = scores.argsort(dim=1, descending=True)
     # Ascending indices: the encoders attend over sets, but gathers run along memory.
@@ -80,14 +82,14 @@ def random_mask(
     """Masks a uniformly random subset of each sample's tokens, drawn anew for every sample.
 
     Args:
-        batch_size (int): N.
-        num_tokens (int): L.
-        mask_ratio (float): pi in [0, 1], share of the student's tokens that are masked.
+        batch_size: N.
+        num_tokens: L.
+        mask_ratio: pi in [0, 1], share of the student's tokens that are masked.
         device: Where the indices are made.
         generator: Source of randomness; torch's default one if None.
 
     Returns:
-        TokenMask: With ``num_masked_tokens(L, pi)`` teacher tokens in every sample.
+        A mask with ``num_masked_tokens(L, pi)`` teacher tokens in every sample.
 
     Raises:
         ValueError: If the ratio is outside [0, 1].
@@ -113,12 +115,12 @@ def tokens_to_cells(chosen: Tensor, feature_shape: tuple[int, int], patch_size: 
     """Which cells of a map belong to the chosen tokens.
 
     Args:
-        chosen (Tensor): ``[N, L]`` bool or float, row by row, of the k x k patches that cover the map.
-        feature_shape (tuple[int, int]): (H, W) of the map; patches that stick out are cropped.
-        patch_size (int): k.
+        chosen: ``[N, L]`` bool or float, row by row, of the k x k patches that cover the map.
+        feature_shape: (H, W) of the map; patches that extend beyond it are cropped.
+        patch_size: k.
 
     Returns:
-        Tensor: ``[N, 1, H, W]``.
+        ``[N, 1, H, W]`` of the same dtype.
     """
     height, width = feature_shape
     cells = chosen.view(chosen.shape[0], 1, -(-height // patch_size), -1)
@@ -136,12 +138,12 @@ def stitch_tokens(student: Tensor, teacher: Tensor, mask: TokenMask) -> Tensor:
     """Puts both streams back to their places: the hybrid tokens.
 
     Args:
-        student (Tensor): ``[N, L - M, D]``, in the order of ``mask.student``.
-        teacher (Tensor): ``[N, M, D]``, in the order of ``mask.teacher``.
-        mask (TokenMask): Where they belong.
+        student: ``[N, L - M, D]``, in the order of ``mask.student``.
+        teacher: ``[N, M, D]``, in the order of ``mask.teacher``.
+        mask: Where they belong.
 
     Returns:
-        Tensor: ``[N, L, D]``.
+        ``[N, L, D]``.
 
     Source: Section 2.2 (the stitching before the decoder).
     """

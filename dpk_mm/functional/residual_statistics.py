@@ -1,4 +1,4 @@
-"""Everything that FGD's terms need of two feature maps, in passes that keep nothing of their size.
+"""The statistics of two feature maps that FGD's terms are functions of, computed without tensors of their size.
 
 Written term by term, FGD makes about ten tensors as large as a feature map, and twice as many for
 the gradient. All of its terms are functions of a few small statistics; this computes them, and the
@@ -24,15 +24,15 @@ class ResidualStatistics(NamedTuple):
     """Statistics of a student's and a teacher's feature, with D = T - S.
 
     Attributes:
-        error (Tensor): ``[N, H * W]``, ``sum_c A_C D^2`` with the teacher's channel attention A_C.
-        mean (Tensor): ``[N, C]``, mean of D over the positions.
-        spread (Tensor): ``[N, C]``, ``sum (D - mean)^2`` over the positions.
-        student_channel (Tensor): ``[N, C]``, mean of |S| over the positions.
-        student_spatial (Tensor): ``[N, H * W]``, mean of |S| over the channels.
-        student_pooled (Tensor): ``[N, C]``, ``sum softmax(w_S S) S`` over the positions.
-        teacher_pooled (Tensor): ``[N, C]``, the same of the teacher with w_T.
-        teacher_channel (Tensor): ``[N, C]``, mean of |T|; no gradient.
-        teacher_spatial (Tensor): ``[N, H * W]``, mean of |T|; no gradient.
+        error: ``[N, H * W]``, ``sum_c A_C D^2`` with the teacher's channel attention A_C.
+        mean: ``[N, C]``, mean of D over the positions.
+        spread: ``[N, C]``, ``sum (D - mean)^2`` over the positions.
+        student_channel: ``[N, C]``, mean of |S| over the positions.
+        student_spatial: ``[N, H * W]``, mean of |S| over the channels.
+        student_pooled: ``[N, C]``, ``sum softmax(w_S S) S`` over the positions.
+        teacher_pooled: ``[N, C]``, the same of the teacher with w_T.
+        teacher_channel: ``[N, C]``, mean of |T|; no gradient.
+        teacher_spatial: ``[N, H * W]``, mean of |T|; no gradient.
     """
 
     error: Tensor
@@ -58,15 +58,17 @@ def residual_statistics(
     Half precision inputs are taken to float32 block by block, float64 stays.
 
     Args:
-        student (Tensor): ``[N, C, H, W]``.
-        teacher (Tensor): ``[N, C, H, W]``; gets no gradient.
-        student_key (Tensor | None): ``[1, C]``, weight w_S of the attention that pools the student;
-            None where nothing is pooled (both or neither), and the pooled values are zero.
-        teacher_key (Tensor | None): ``[1, C]``, the same for the teacher.
-        temperature (float): T > 0 of the teacher's channel attention.
+        student: ``[N, C, H, W]``.
+        teacher: ``[N, C, H, W]``; gets no gradient.
+        student_key: ``[1, C]``, weight w_S of the attention that pools the student; None where nothing
+            is pooled, and the pooled values are zero. If one key is None, both are taken as None.
+        teacher_key: ``[1, C]``, the same for the teacher.
+        temperature: T > 0 of the teacher's channel attention.
 
     Returns:
-        ResidualStatistics: float32 (float64 for float64 inputs).
+        The statistics, float32 (float64 for float64 inputs).
+
+    Source: FGD, the sums that its feature, attention and global terms share.
     """
     flat_s, flat_t = student.flatten(2), teacher.detach().flatten(2)
     if student_key is None or teacher_key is None:

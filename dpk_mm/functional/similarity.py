@@ -1,8 +1,7 @@
 """Similarity of two feature maps: unbiased HSIC, minibatch CKA and cosine.
 
-The gap of teacher and student decides how much the teacher helps (DPK, Eq. 5: ``pi = 1 - CKA``).
-Everything here is a pure function of tensors, needs torch alone and never builds a graph on
-purpose: a gap is a schedule, not a loss, so callers run it under ``torch.no_grad()``.
+The similarity of teacher and student sets the mask ratio (DPK, Eq. 5: ``pi = 1 - CKA``). The ratio is
+a schedule and not a loss, so callers run these functions under ``torch.no_grad()``.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ def _as_matrix(x: Tensor, name: str) -> Tensor:
 def _scaled_and_centred(x: Tensor) -> tuple[Tensor, Tensor]:
     """Divides by the largest magnitude and removes the mean sample.
 
-    HSIC_1 does not see the mean (it only adds a_i + a_j to the off-diagonal of the Gram matrix,
-    which the unbiased estimator is built to ignore), but float32 does: with a mean of 10 and unit
-    noise the result was wrong in every digit. The scale keeps products of huge (1e30) or tiny
+    HSIC_1 does not depend on the mean (it only adds a_i + a_j to the off-diagonal of the Gram matrix,
+    to which the unbiased estimator is invariant), but its float32 rounding error does: with a mean of 10
+    and unit noise the result was wrong in every digit. The scale keeps products of huge (1e30) or tiny
     features inside float32.
     """
     x = x.float()
@@ -59,12 +58,12 @@ def hsic_sums(x: Tensor, y: Tensor) -> Tensor:
     far wider than the batch.
 
     Args:
-        x (Tensor): ``[n, ...]`` features, flattened to ``[n, p]``; any float type, computed in
+        x: ``[n, ...]`` features, flattened to ``[n, p]``; any float type, computed in
             float32 outside autocast, sums in float64.
-        y (Tensor): ``[n, ...]`` features, flattened to ``[n, q]``.
+        y: ``[n, ...]`` features, flattened to ``[n, q]``.
 
     Returns:
-        Tensor: ``[3]``, float64: HSIC_1(X, Y), HSIC_1(X, X), HSIC_1(Y, Y).
+        ``[3]``, float64: HSIC_1(X, Y), HSIC_1(X, X), HSIC_1(Y, Y).
 
     Raises:
         ValueError: If there are fewer than four samples or the two counts differ.
@@ -140,11 +139,11 @@ def unbiased_hsic(x: Tensor, y: Tensor) -> Tensor:
     """Unbiased estimator HSIC_1 of the Hilbert-Schmidt independence criterion, linear kernel.
 
     Args:
-        x (Tensor): ``[n, ...]`` features of n >= 4 samples.
-        y (Tensor): ``[n, ...]`` features of the same samples; the widths may differ.
+        x: ``[n, ...]`` features of n >= 4 samples.
+        y: ``[n, ...]`` features of the same samples; the widths may differ.
 
     Returns:
-        Tensor: Scalar, float64. Zero in expectation for independent features; it can be negative.
+        Scalar, float64. Zero in expectation for independent features; it can be negative.
 
     Raises:
         ValueError: If n < 4 or the sample counts differ.
@@ -158,13 +157,15 @@ def cka_from_sums(sums: Tensor) -> Tensor:
     """Minibatch CKA from (averaged) HSIC values, Eq. 7.
 
     Args:
-        sums (Tensor): ``[..., 3]`` as :func:`hsic_sums` gives them, averaged or summed over
+        sums: ``[..., 3]`` as :func:`hsic_sums` gives them, averaged or summed over
             mini-batches.
 
     Returns:
-        Tensor: ``[...]``. At most about 1; negative values are possible (unrelated features of a
-        small batch). Zero where either feature is constant: nothing was seen that the two share.
-        NaN where a feature is not finite.
+        ``[...]``. At most about 1; negative values are possible (unrelated features of a
+        small batch). Zero where either feature is constant, for which CKA is undefined. NaN where a
+        feature is not finite.
+
+    Source: Eq. 7.
     """
     cross, xx, yy = sums.unbind(-1)
     # sqrt of each factor alone: their product can leave even float64
@@ -174,19 +175,21 @@ def cka_from_sums(sums: Tensor) -> Tensor:
 
 
 def minibatch_cka(x: Tensor, y: Tensor) -> Tensor:
-    """Minibatch CKA of one batch (Eq. 7 with k = 1).
+    """Minibatch CKA of one batch.
 
     It does not change when a feature is rotated, scaled isotropically or shifted.
 
     Args:
-        x (Tensor): ``[n, ...]`` features of n >= 4 samples.
-        y (Tensor): ``[n, ...]`` features of the same samples.
+        x: ``[n, ...]`` features of n >= 4 samples.
+        y: ``[n, ...]`` features of the same samples.
 
     Returns:
-        Tensor: Scalar, float64; 1 for equal features. See :func:`cka_from_sums` for its range.
+        Scalar, float64; 1 for equal features. See :func:`cka_from_sums` for its range.
 
     Raises:
         ValueError: If n < 4 or the sample counts differ.
+
+    Source: Eq. 7 with k = 1.
     """
     return cka_from_sums(hsic_sums(x, y))
 
@@ -200,13 +203,13 @@ def mean_cosine_similarity(x: Tensor, y: Tensor) -> Tensor:
     """Mean over images and channels of the cosine between two flattened channel maps.
 
     Args:
-        x (Tensor): ``[N, C, H, W]``.
-        y (Tensor): ``[N, C, H, W]``, the same shape: the cosine compares channel with channel, so
+        x: ``[N, C, H, W]``.
+        y: ``[N, C, H, W]``, the same shape: the cosine compares channel with channel, so
             student and teacher need the same width.
 
     Returns:
-        Tensor: Scalar, float64, in [-1, 1]; a map of zeros has the cosine 0 with everything. NaN where
-        a feature is not finite.
+        Scalar, float64, in [-1, 1]; the cosine with a map of zeros is 0. NaN where a feature is not
+        finite.
 
     Raises:
         ValueError: If the shapes differ.
@@ -228,8 +231,8 @@ def mean_cosine_similarity(x: Tensor, y: Tensor) -> Tensor:
 def _unit_range(x: Tensor) -> Tensor:
     """``[N, C, H * W]`` float32, every map divided by its largest magnitude.
 
-    The cosine does not see it, but its norms do: the square of 1e30 leaves float32, and next to
-    torch's eps a map of 1e-30 would have no direction.
+    The cosine does not depend on that scale, but its norms do: the square of 1e30 leaves float32, and
+    next to torch's eps the norm of a map of 1e-30 would vanish.
     """
     x = x.float().flatten(2)
     return x / x.abs().amax(2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)

@@ -20,9 +20,14 @@ SELECTS = ('sample', 'top')
 
 
 def pool_tokens(feature: Tensor, patch_size: int) -> Tensor:
-    """Mean over each patch: ``[N, C, H, W]`` -> ``[N, C, L]`` float32.
+    """Mean over each patch.
 
-    A patch that sticks out of the map counts its cells inside.
+    Args:
+        feature: ``[N, C, H, W]``. A patch that extends beyond the map counts its cells inside.
+        patch_size: k.
+
+    Returns:
+        ``[N, C, L]`` float32, patches row by row.
     """
     return F.avg_pool2d(feature.float(), patch_size, ceil_mode=True).flatten(2)
 
@@ -31,8 +36,11 @@ def activation_scores(teacher: Tensor, patch_size: int = 1) -> Tensor:
     """Mean absolute activation of the teacher, over channels and patch.
 
     Args:
-        teacher (Tensor): ``[N, C, H, W]``.
-        patch_size (int): k.
+        teacher: ``[N, C, H, W]``.
+        patch_size: k.
+
+    Returns:
+        ``[N, L]`` float32, at least 0.
     """
     strength = teacher.abs().mean(1, keepdim=True, dtype=torch.float32)
     return pool_tokens(strength, patch_size).squeeze(1)
@@ -47,9 +55,12 @@ def gap_scores(student: Tensor, teacher: Tensor, patch_size: int = 1) -> Tensor:
     over its channels. A token that is like the mean in either feature has score 1.
 
     Args:
-        student (Tensor): ``[N, C_s, h, w]``; resized to H x W if it has another size (bilinear).
-        teacher (Tensor): ``[N, C_t, H, W]``.
-        patch_size (int): k, in cells of the teacher's feature.
+        student: ``[N, C_s, h, w]``; resized to H x W if it has another size (bilinear).
+        teacher: ``[N, C_t, H, W]``.
+        patch_size: k, in cells of the teacher's feature.
+
+    Returns:
+        ``[N, L]`` float32, in [0, 2].
     """
     if student.shape[-2:] != teacher.shape[-2:]:
         student = F.interpolate(student, teacher.shape[-2:], mode='bilinear', align_corners=False)
@@ -82,10 +93,13 @@ def foreground_scores(
     """Share of each patch that boxes cover, in [0, 1].
 
     Args:
-        boxes (Sequence[Tensor]): N tensors ``[G_i, 4]`` (x1, y1, x2, y2), pixels of the padded batch.
-        image_shape (tuple[int, int]): (height, width) of the padded batch.
-        feature_shape (tuple[int, int]): (H, W) of the teacher's feature.
-        patch_size (int): k.
+        boxes: N tensors ``[G_i, 4]`` (x1, y1, x2, y2), pixels of the padded batch.
+        image_shape: (height, width) of the padded batch.
+        feature_shape: (H, W) of the teacher's feature.
+        patch_size: k.
+
+    Returns:
+        ``[N, L]`` float32, in [0, 1].
     """
     foreground, _ = foreground_background_masks(boxes, image_shape, feature_shape)
     return pool_tokens((foreground > 0).unsqueeze(1), patch_size).squeeze(1)
@@ -100,10 +114,13 @@ def uncertainty_scores(
     activation maps), so its weights applied to one position give that position's evidence.
 
     Args:
-        teacher (Tensor): ``[N, C, H, W]``, the last stage of a globally pooled network.
-        class_weight (Tensor): ``[K, C]``, K > 1, of the teacher's classifier.
-        class_bias (Tensor, optional): ``[K]``.
-        patch_size (int): k; the entropy is averaged over a patch.
+        teacher: ``[N, C, H, W]``, the last stage of a globally pooled network.
+        class_weight: ``[K, C]``, K > 1, of the teacher's classifier.
+        class_bias: ``[K]``, its bias; none if None.
+        patch_size: k; the entropy is averaged over a patch.
+
+    Returns:
+        ``[N, L]`` float32, in [0, 1].
 
     Raises:
         ValueError: If the classifier does not have the feature's channels.
@@ -135,16 +152,16 @@ def select_by_scores(
     """Chooses the teacher's tokens by their scores, for a whole batch at once.
 
     Args:
-        scores (Tensor): ``[N, L]``, at least 0.
-        num_masked (int): M in [0, L].
-        select (str): 'sample': one after the other without replacement, each in proportion to its score among those
+        scores: ``[N, L]``, at least 0.
+        num_masked: M in [0, L].
+        select: 'sample': one after the other without replacement, each in proportion to its score among those
             left (Gumbel top-k on log scores); tokens of score 0 come last, at random. 'top': the highest; equal ones at
             random.
-        opposite (bool): Reverses the rule: in proportion to 1 / score, or the lowest.
+        opposite: Reverses the rule: in proportion to 1 / score, or the lowest.
         generator: Source of randomness; torch's default one if None.
 
     Returns:
-        TokenMask: ``student`` of ``[N, L - M]``, ``teacher`` of ``[N, M]``.
+        A mask, ``student`` of ``[N, L - M]``, ``teacher`` of ``[N, M]``.
 
     Raises:
         ValueError: If ``select`` is unknown.

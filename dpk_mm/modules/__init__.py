@@ -1,7 +1,7 @@
 """Modules that need torch alone."""
 
 from .context_block import ContextBlock
-from .dpk_transform import DPKTransform, count_parameters
+from .dpk_transform import DPKTransform
 from .hybrid_transform import FeatureTransform, HybridTransform
 from .mask_ratio import (
     CKAMaskRatio,
@@ -13,6 +13,7 @@ from .mask_ratio import (
 )
 from .mask_strategy import MaskContext, MaskStrategy, build_mask
 from .other_transforms import ConvEncoderDecoderTransform, ConvTransform, MLPDecoderTransform
+from .parameters import count_parameters
 from .tokens import PatchEmbed, PositionEmbedding, grid_of, sinusoid_table, unpatchify
 from .transformer import Transformer
 from .transforms import TRANSFORMS, build_transform

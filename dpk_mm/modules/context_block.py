@@ -1,4 +1,4 @@
-"""The global context that one image adds to each of its positions."""
+"""The global context of an image, which a GcBlock adds to each of its positions."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ class ContextBlock(nn.Module):
 
     A block's output is ``F`` plus this term. The term is the same at every position, so it is given
     once per image and channel, and a caller can expand a squared difference of two outputs without
-    making them. It is zero until training moves it, since ``W_v2`` starts at zero.
+    making them. It is zero at initialisation, since ``W_v2`` is.
 
     Args:
-        channels (int): C, channels of the feature map.
-        reduction (int): The hidden layer has ``C // reduction`` channels.
+        channels: C, channels of the feature map.
+        reduction: The hidden layer has ``C // reduction`` channels.
 
     Raises:
         ValueError: If the hidden layer would have no channel.
 
-    Source: FGD, global distillation; GCNet for the block. The
-    1x1 convolutions act on one position only and are Linear layers here. ``W_k`` has no bias, as
-    the softmax over positions does not see it; the authors' code has one that never trains.
+    Source: FGD, global distillation; GCNet for the block. The 1x1 convolutions act on one position only
+    and are Linear layers here. ``W_k`` has no bias, as the softmax over positions does not depend on it;
+    the authors' code has one, whose gradient is always zero.
     """
 
     def __init__(self, channels: int, reduction: int = 2) -> None:
@@ -49,23 +49,23 @@ class ContextBlock(nn.Module):
         """The term of each image.
 
         Args:
-            feature (Tensor): ``[N, C, H, W]``.
+            feature: ``[N, C, H, W]``.
 
         Returns:
-            Tensor: ``[N, C]``.
+            ``[N, C]``.
         """
         flat = feature.flatten(2)  # [N, C, HW]
         share = (self.w_k.weight @ flat).softmax(-1)  # [N, 1, HW]
         return self.term((flat @ share.transpose(1, 2)).squeeze(-1))
 
     def term(self, pooled: Tensor) -> Tensor:
-        """The term of features that were pooled with the attention of ``W_k`` already.
+        """The term of features that were already pooled with the attention of ``W_k``.
 
         Args:
-            pooled (Tensor): ``[N, C]``.
+            pooled: ``[N, C]``.
 
         Returns:
-            Tensor: ``[N, C]``.
+            ``[N, C]``.
         """
         term: Tensor = self.w_v2(self.relu(self.norm(self.w_v1(pooled))))
         return term

@@ -11,34 +11,34 @@ from .transformer import Transformer
 
 
 class DPKTransform(HybridTransform):
-    """Builds the hybrid feature of one stage: the student's tokens, the teacher's in the holes.
+    """Builds the hybrid feature of one stage: the student's tokens, with the teacher's in the masked places.
 
     Both features are cut into k x k patches and embedded; a share ``mask_ratio`` of the student's tokens is dropped and
     the teacher's tokens at those places are taken instead. Each stream has its own ViT encoder; a shared linear
-    layer brings both to the decoder's width, they are stitched together, get positions again and pass a ViT
-    decoder, whose tokens are reassembled to a map of the teacher's shape.
+    layer brings both to the decoder's width, they are stitched together, a positional embedding is added again, and a
+    ViT decoder follows, whose tokens are reassembled to a map of the teacher's shape.
 
-    Mask first, then encode (as in MAE) is the default: each encoder sees only the tokens that survive, so the
-    two together cost about one. With ``encode_first`` both encode all tokens and are masked then; the paper's text
-    has both wordings, the authors' code masks first.
+    Mask first, then encode (as in MAE) is the default: each encoder gets only the tokens that are kept, so the two
+    together cost about as much as one on all tokens. With ``encode_first`` both encode all tokens and are masked then;
+    the paper's text has both wordings, the authors' code masks first.
 
     Any input size works: maps are padded to whole patches and cropped back, positions follow the grid. A student
     feature of another H x W than the teacher's is resized to it (bilinear).
 
     Args:
-        student_channels (int): C_s.
-        teacher_channels (int): C_t.
-        patch_size (int): k, in cells of the teacher's feature.
-        embed_dims (int): Width d of both encoders.
-        encoder_depth (int): Blocks of each encoder. The paper: 6.
-        decoder_embed_dims (int, optional): Width of the decoder; ``embed_dims`` if None.
-        decoder_depth (int): Blocks of the decoder. The paper: 6 for one stage, 4 for several.
-        num_heads (int): Heads of the encoders.
-        decoder_num_heads (int, optional): Heads of the decoder; ``num_heads`` if None.
-        position_embedding (str): 'learnable' (the paper's text) or 'sinusoidal' (authors' code).
-        position_grid (int | tuple[int, int]): Token grid of the learnable table, interpolated for other sizes.
-        encode_first (bool): Encode all tokens and mask after the encoders.
-        prior (str): What stands in the masked places: 'teacher', 'zeros', 'mask_token' or 'none'; see
+        student_channels: C_s.
+        teacher_channels: C_t.
+        patch_size: k, in cells of the teacher's feature.
+        embed_dims: Width d of both encoders.
+        encoder_depth: Blocks of each encoder. The paper: 6.
+        decoder_embed_dims: Width of the decoder; ``embed_dims`` if None.
+        decoder_depth: Blocks of the decoder. The paper: 6 for one stage, 4 for several.
+        num_heads: Heads of the encoders.
+        decoder_num_heads: Heads of the decoder; ``num_heads`` if None.
+        position_embedding: 'learnable' (the paper's text) or 'sinusoidal' (authors' code).
+        position_grid: Token grid of the learnable table, interpolated for other sizes.
+        encode_first: Encode all tokens and mask after the encoders.
+        prior: What replaces the masked tokens: 'teacher', 'zeros', 'mask_token' or 'none'; see
             :class:`HybridTransform`.
 
     Raises:
@@ -83,7 +83,7 @@ class DPKTransform(HybridTransform):
         self.student_encoder = Transformer(embed_dims, encoder_depth, num_heads)
         if prior == 'teacher':
             self.teacher_encoder = Transformer(embed_dims, encoder_depth, num_heads)
-        # One for both streams: what the encoders say has to mean the same to the decoder.
+        # One layer for both streams, so that the decoder gets their tokens in one space.
         self.encoder_to_decoder = nn.Linear(embed_dims, width, bias=False)
         self.decoder_position = PositionEmbedding(width, position_embedding, position_grid)
         self.decoder = Transformer(width, decoder_depth, heads)
@@ -112,11 +112,3 @@ class DPKTransform(HybridTransform):
         else:
             tokens = encoder(take_tokens(tokens, index))
         return self.encoder_to_decoder(tokens)
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Trainable parameters of a module."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-__all__ = ['DPKTransform', 'count_parameters']

@@ -1,4 +1,4 @@
-"""What the transformation modules have in common: checks, the mask, and the prior."""
+"""Base classes of the transformation modules: checks, the mask, and the prior."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_heads(heads_name: str, num_heads: int, width_name: str, width: int) ->
 
 
 def init_linear(module: nn.Module) -> None:
-    """Linear layers as MAE starts them: Xavier's uniform weights, biases of zero."""
+    """Initialises a linear layer as MAE does: Xavier's uniform weights, biases of zero."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
@@ -46,12 +46,12 @@ class FeatureTransform(nn.Module):
     """Base of all transformation modules T_s: a student feature in, one like the teacher's out.
 
     Args:
-        student_channels (int): C_s.
-        teacher_channels (int): C_t.
-        patch_size (int): k, in cells of the teacher's feature.
+        student_channels: C_s.
+        teacher_channels: C_t.
+        patch_size: k, in cells of the teacher's feature.
 
     Attributes:
-        uses_mask (bool): Whether tokens of the student are masked at all. Where it is False, ``mask_ratio`` and
+        uses_mask: Whether tokens of the student are masked at all. Where it is False, ``mask_ratio`` and
             ``mask`` are ignored.
     """
 
@@ -70,12 +70,17 @@ class FeatureTransform(nn.Module):
         self.patch_size = patch_size
 
     def num_tokens(self, feature_shape: tuple[int, int]) -> int:
-        """Tokens of a teacher feature of (H, W)."""
+        """Number of tokens of a teacher feature of (H, W)."""
         rows, columns = grid_of(feature_shape, self.patch_size)
         return rows * columns
 
     def check_features(self, student_feat: Tensor, teacher_feat: Tensor) -> None:
-        """Raises ValueError if the features are not what the constructor was told."""
+        """Checks two features against the constructor's arguments.
+
+        Raises:
+            ValueError: If a feature is not ``[N, C, H, W]`` with the channels of its side, or a patch is larger than
+                the teacher's feature.
+        """
         for side, feature, channels in (
             ('student', student_feat, self.student_channels),
             ('teacher', teacher_feat, self.teacher_channels),
@@ -102,13 +107,13 @@ class FeatureTransform(nn.Module):
         """Transforms the student's feature.
 
         Args:
-            student_feat (Tensor): ``[N, C_s, h, w]``; resized to H x W if it has another size (bilinear).
-            teacher_feat (Tensor): ``[N, C_t, H, W]``; no gradient flows into it.
-            mask_ratio (float): pi in [0, 1], share of tokens that are masked. Ignored if ``mask`` is given.
-            mask (TokenMask, optional): Which tokens are masked; drawn at random if None.
+            student_feat: ``[N, C_s, h, w]``; resized to H x W if it has another size (bilinear).
+            teacher_feat: ``[N, C_t, H, W]``; no gradient flows into it.
+            mask_ratio: pi in [0, 1], share of tokens that are masked. Ignored if ``mask`` is given.
+            mask: Which tokens are masked; drawn at random if None.
 
         Returns:
-            Tensor: ``[N, C_t, H, W]``.
+            ``[N, C_t, H, W]``.
 
         Raises:
             ValueError: If the channels are not those of the constructor, a patch is larger than the teacher's feature,
@@ -117,7 +122,7 @@ class FeatureTransform(nn.Module):
         self.check_features(student_feat, teacher_feat)
         teacher_feat = teacher_feat.detach()
         if not torch.is_autocast_enabled(teacher_feat.device.type):
-            # a model in half precision by itself, with modules that are not
+            # a model in half precision without autocast, with modules in float32
             dtype = next((p.dtype for p in self.parameters()), student_feat.dtype)
             student_feat, teacher_feat = student_feat.to(dtype), teacher_feat.to(dtype)
         shape = (teacher_feat.shape[-2], teacher_feat.shape[-1])
@@ -134,7 +139,7 @@ class FeatureTransform(nn.Module):
         return self.transform(student_feat, teacher_feat, mask)
 
     def transform(self, student_feat: Tensor, teacher_feat: Tensor, mask: TokenMask) -> Tensor:
-        """The same for features of one H x W and a mask that is there."""
+        """:meth:`forward` for features of one H x W and a given mask."""
         raise NotImplementedError
 
 
@@ -142,16 +147,18 @@ class HybridTransform(FeatureTransform):
     """Base of the modules that fill the student's masked tokens with a prior.
 
     Args:
-        student_channels (int): C_s.
-        teacher_channels (int): C_t.
-        patch_size (int): k, in cells of the teacher's feature.
-        decoder_embed_dims (int): Width of the tokens that are stitched.
-        prior (str): What stands in the masked places (Table 7): 'teacher', its tokens; 'zeros'; 'mask_token', one
-            learnable vector; 'none': nothing is masked, a plain encoder-decoder on all the student's tokens. What
-            belongs to the teacher's stream is built for 'teacher' alone.
+        student_channels: C_s.
+        teacher_channels: C_t.
+        patch_size: k, in cells of the teacher's feature.
+        decoder_embed_dims: Width of the tokens that are stitched.
+        prior: What replaces the masked tokens: 'teacher', its tokens; 'zeros'; 'mask_token', one learnable vector;
+            'none': nothing is masked, a plain encoder-decoder on all the student's tokens. The modules of the
+            teacher's stream are built for 'teacher' alone.
 
     Raises:
         ValueError: If a size is below 1 or the prior is unknown.
+
+    Source: Table 7 (the priors).
     """
 
     PRIORS = ('teacher', 'zeros', 'mask_token', 'none')
@@ -174,9 +181,15 @@ class HybridTransform(FeatureTransform):
             nn.init.trunc_normal_(self.mask_token, std=0.02)
 
     def stitch(self, student: Tensor, teacher: Tensor | None, mask: TokenMask) -> Tensor:
-        """Student tokens ``[N, L - M, D]`` and the prior in the holes -> ``[N, L, D]``.
+        """Puts the student's tokens and the prior in their places.
 
-        ``teacher``, ``[N, M, D]``, is not None for the prior 'teacher' alone.
+        Args:
+            student: ``[N, L - M, D]``.
+            teacher: ``[N, M, D]`` for the prior 'teacher', else None.
+            mask: The places.
+
+        Returns:
+            ``[N, L, D]``.
         """
         if teacher is None:
             n, count = mask.teacher.shape

@@ -1,4 +1,4 @@
-"""Mask strategies: by which rule a stage's tokens are given to the teacher."""
+"""Mask strategies: the rules by which the teacher's tokens of a stage are chosen."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .transforms import check_arguments, unknown
 
 @dataclass(frozen=True)
 class MaskContext:
-    """What some strategies need beside the features.
+    """The inputs that some strategies need besides the features.
 
     Attributes:
-        boxes (Sequence[Tensor], optional): N tensors ``[G_i, 4]`` (x1, y1, x2, y2), pixels of the padded batch.
-        image_shape (tuple[int, int]): (height, width) of the padded batch, where there are boxes.
-        class_weight (Tensor, optional): ``[K, C_t]``, the weight of the teacher's linear classifier.
-        class_bias (Tensor, optional): ``[K]``, its bias.
+        boxes: N tensors ``[G_i, 4]`` (x1, y1, x2, y2), pixels of the padded batch.
+        image_shape: (height, width) of the padded batch, where there are boxes.
+        class_weight: ``[K, C_t]``, the weight of the teacher's linear classifier.
+        class_bias: ``[K]``, its bias.
     """
 
     boxes: Sequence[Tensor] | None = None
@@ -41,12 +41,12 @@ class MaskContext:
 
 
 class MaskStrategy:
-    """Base: a batch's features and a ratio in, which tokens the teacher gives out.
+    """Base of all strategies: the features of a batch and a ratio in, a mask out.
 
-    Every strategy gives each sample the same count, the one nearest to the ratio.
+    Every strategy masks the same number of tokens in each sample, the one nearest to the ratio.
 
     Attributes:
-        needs (str | None): 'boxes' or 'class_weight', where the context must have it.
+        needs: 'boxes' or 'class_weight', where the context must have it.
     """
 
     needs: str | None = None
@@ -62,11 +62,17 @@ class MaskStrategy:
         """Draws a mask.
 
         Args:
-            mask_ratio (float): pi in [0, 1].
-            student_feat (Tensor): ``[N, C_s, h, w]``.
-            teacher_feat (Tensor): ``[N, C_t, H, W]``, whose k x k patches are the tokens.
-            patch_size (int): k.
-            context (MaskContext, optional): What the strategy ``needs``.
+            mask_ratio: pi in [0, 1].
+            student_feat: ``[N, C_s, h, w]``.
+            teacher_feat: ``[N, C_t, H, W]``, whose k x k patches are the tokens.
+            patch_size: k.
+            context: What the strategy ``needs``.
+
+        Returns:
+            The mask, with ``num_masked_tokens(L, mask_ratio)`` teacher tokens in every sample.
+
+        Raises:
+            ValueError: If the ratio is outside [0, 1], or the context lacks what the strategy ``needs``.
         """
         raise NotImplementedError
 
@@ -90,8 +96,8 @@ class BlockMask(MaskStrategy):
     """Random rectangles; arguments of :func:`dpk_mm.functional.block_mask`.
 
     Args:
-        min_area (float): Smallest rectangle, as a share of the map.
-        aspect_ratio (float): Smallest rows / columns.
+        min_area: Smallest rectangle, as a share of the map.
+        aspect_ratio: Smallest rows / columns.
     """
 
     def __init__(self, min_area: float = 0.08, aspect_ratio: float = 0.3) -> None:
@@ -136,12 +142,12 @@ class ScoresMask(MaskStrategy):
     """An active prior: the teacher gives tokens by their scores (A.10, future work).
 
     Args:
-        score (str): 'teacher_activation', where the teacher is strong; 'gap', where student and teacher differ most;
+        score: 'teacher_activation', where the teacher is strong; 'gap', where student and teacher differ most;
             'foreground', where boxes are (detection); 'uncertainty', where the teacher's class evidence is spread
             over many classes (classification, a globally pooled teacher's last stage). See
             :mod:`dpk_mm.functional.token_scores`.
-        select (str): 'sample', in proportion to the scores, or 'top', the highest.
-        opposite (bool): Reverses the rule, to see whether it matters.
+        select: 'sample', in proportion to the scores, or 'top', the highest.
+        opposite: Reverses the rule, as a control.
 
     Raises:
         ValueError: If a name is unknown.
@@ -165,7 +171,14 @@ class ScoresMask(MaskStrategy):
         patch_size: int = 1,
         context: MaskContext | None = None,
     ) -> Tensor:
-        """``[N, L]`` float32, at least 0."""
+        """The score of every token.
+
+        Returns:
+            ``[N, L]`` float32, at least 0.
+
+        Raises:
+            ValueError: If the context lacks what the score ``needs``.
+        """
         context = context or MaskContext()
         if self.score == 'teacher_activation':
             return activation_scores(teacher_feat, patch_size)
@@ -200,11 +213,14 @@ MASKS: dict[str, type[MaskStrategy]] = {
     'grid': GridMask,
     'scores': ScoresMask,
 }
-"""Name -> class; a class of your own can be put in."""
+"""Name -> class; classes of your own can be added."""
 
 
 def build_mask(cfg: str | Mapping[str, Any]) -> MaskStrategy:
-    """Builds a mask strategy from its name, or from a dict of ``type``, the name, and its arguments.
+    """Builds a mask strategy.
+
+    Args:
+        cfg: A name in ``MASKS``, or a dict of ``type``, the name, and the arguments of that class.
 
     Raises:
         ValueError: If the name or an argument is unknown or does not fit; the sentence starts with ``mask``.

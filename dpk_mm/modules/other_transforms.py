@@ -21,8 +21,8 @@ class ConvTransform(FeatureTransform):
     """A 1x1 convolution on the student's feature (FitNets): no mask, no prior.
 
     Args:
-        student_channels (int): C_s.
-        teacher_channels (int): C_t.
+        student_channels: C_s.
+        teacher_channels: C_t.
 
     Raises:
         ValueError: If a size is below 1.
@@ -43,22 +43,22 @@ class MLPDecoderTransform(HybridTransform):
     """Hybrid tokens without encoders: a small MLP on each patch, then DPK's ViT decoder.
 
     Args:
-        student_channels (int): C_s.
-        teacher_channels (int): C_t.
-        patch_size (int): k, in cells of the teacher's feature.
-        embed_dims (int): Width of both MLPs' hidden layer.
-        decoder_embed_dims (int, optional): Width of the decoder; ``embed_dims`` if None.
-        decoder_depth (int): Blocks of the decoder.
-        num_heads (int): Heads of the decoder.
-        position_embedding (str): 'learnable' or 'sinusoidal'.
-        position_grid (int | tuple[int, int]): Token grid of the learnable table, interpolated for other sizes.
-        prior (str): See :class:`HybridTransform`.
+        student_channels: C_s.
+        teacher_channels: C_t.
+        patch_size: k, in cells of the teacher's feature.
+        embed_dims: Width of both MLPs' hidden layer.
+        decoder_embed_dims: Width of the decoder; ``embed_dims`` if None.
+        decoder_depth: Blocks of the decoder.
+        num_heads: Heads of the decoder.
+        position_embedding: 'learnable' or 'sinusoidal'.
+        position_grid: Token grid of the learnable table, interpolated for other sizes.
+        prior: See :class:`HybridTransform`.
 
     Raises:
         ValueError: If a size is below 1, heads do not divide the width, or a name is unknown.
 
     Source: Table 8 and A.2 ("Decoder": both features are aligned through "a layer of simple MLP", positions are
-    added, the decoder follows); the hidden layer's width and GELU are our choice.
+    added, the decoder follows); the paper gives neither the hidden layer's width nor its activation (GELU here).
     """
 
     def __init__(
@@ -107,20 +107,21 @@ class ConvEncoderDecoderTransform(HybridTransform):
     """Convolutions in place of the transformers: an encoder per stream and a decoder.
 
     Patches are embedded as in :class:`DPKTransform`; each block is a 3x3 convolution, a normalisation over all channels
-    and cells of an image, which knows no batch size, and ReLU; a 1x1 convolution decodes each patch. Masking comes
-    first here, too: a masked token is zero before the student's encoder, and one that the teacher does not give
-    before the teacher's. Unlike a transformer, a convolution cannot leave tokens out, so masking saves no time.
+    and cells of an image, which does not depend on the batch size, and ReLU; a 1x1 convolution decodes each patch.
+    Masking comes first here, too: a masked token is zero before the student's encoder, and one that the teacher does
+    not give before the teacher's. Unlike a transformer, a convolution cannot leave tokens out, so masking saves no
+    time.
 
     Args:
-        student_channels (int): C_s.
-        teacher_channels (int): C_t.
-        patch_size (int): k, in cells of the teacher's feature.
-        embed_dims (int): Width of both encoders.
-        encoder_depth (int): Blocks of each encoder.
-        decoder_embed_dims (int, optional): Width of the decoder; ``embed_dims`` if None.
-        decoder_depth (int): Blocks of the decoder.
-        encode_first (bool): Encode all tokens and mask after the encoders.
-        prior (str): See :class:`HybridTransform`.
+        student_channels: C_s.
+        teacher_channels: C_t.
+        patch_size: k, in cells of the teacher's feature.
+        embed_dims: Width of both encoders.
+        encoder_depth: Blocks of each encoder.
+        decoder_embed_dims: Width of the decoder; ``embed_dims`` if None.
+        decoder_depth: Blocks of the decoder.
+        encode_first: Encode all tokens and mask after the encoders.
+        prior: See :class:`HybridTransform`.
 
     Raises:
         ValueError: If a size is below 1, a depth below 0, or the prior is unknown.

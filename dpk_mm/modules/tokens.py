@@ -1,4 +1,4 @@
-"""Feature maps to tokens and back, and where a token stands."""
+"""Patch embedding of feature maps, its inverse, and positional embeddings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 
 def grid_of(feature_shape: tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """(rows, columns) of whole patches that cover a map of (H, W)."""
+    """The grid of k x k patches that covers a feature map.
+
+    Args:
+        feature_shape: (H, W).
+        patch_size: k.
+
+    Returns:
+        (rows, columns); the last patches may extend beyond the map.
+    """
     return -(-feature_shape[0] // patch_size), -(-feature_shape[1] // patch_size)
 
 
@@ -18,9 +26,9 @@ class PatchEmbed(nn.Module):
     A map that is not a whole number of patches is padded with zeros on the right and at the bottom.
 
     Args:
-        in_channels (int): C.
-        embed_dims (int): Width D of a token.
-        patch_size (int): k, in feature cells.
+        in_channels: C.
+        embed_dims: Width D of a token.
+        patch_size: k, in feature cells.
 
     Source: Section 2.2 ("a k x k convolution with stride k").
     """
@@ -40,15 +48,15 @@ class PatchEmbed(nn.Module):
 
 
 def unpatchify(tokens: Tensor, feature_shape: tuple[int, int], patch_size: int) -> Tensor:
-    """Puts decoded patches back to a map and crops what was padded.
+    """Puts decoded patches together to a map and crops the padding.
 
     Args:
-        tokens (Tensor): ``[N, L, C * k * k]``, row by row, each token ordered (C, k, k).
-        feature_shape (tuple[int, int]): (H, W) to crop to.
-        patch_size (int): k.
+        tokens: ``[N, L, C * k * k]``, row by row, each token ordered (C, k, k).
+        feature_shape: (H, W) to crop to.
+        patch_size: k.
 
     Returns:
-        Tensor: ``[N, C, H, W]``.
+        ``[N, C, H, W]``.
     """
     rows, columns = grid_of(feature_shape, patch_size)
     n, k = tokens.shape[0], patch_size
@@ -58,7 +66,15 @@ def unpatchify(tokens: Tensor, feature_shape: tuple[int, int], patch_size: int) 
 
 
 def sinusoid_table(length: int, dims: int, device: torch.device | None = None) -> Tensor:
-    """Fixed 1-D positions ``[length, dims]``: sine in the even, cosine in the odd columns.
+    """Sinusoidal 1-D positional embedding: sine in the even, cosine in the odd columns.
+
+    Args:
+        length: Number of positions.
+        dims: Width D.
+        device: Where the table is made.
+
+    Returns:
+        ``[length, dims]`` float32.
 
     Source: Vaswani et al. 2017; the authors' code uses this table although the text says "learnable".
     """
@@ -69,17 +85,19 @@ def sinusoid_table(length: int, dims: int, device: torch.device | None = None) -
 
 
 class PositionEmbedding(nn.Module):
-    """What is added to tokens so that they know their place.
+    """Positional embedding of a grid of tokens.
 
     Args:
-        embed_dims (int): Width D.
-        kind (str): 'learnable' (A.2: "standard learnable 1D position embeddings"; one vector for each token of a
-            reference grid, interpolated bicubically for any other grid) or 'sinusoidal' (authors' code; no parameters).
-        grid (int | tuple[int, int]): Reference grid (rows, columns) of the learnable table; give the grid you train
-            at, then nothing is interpolated.
+        embed_dims: Width D.
+        kind: 'learnable' (one vector for each token of a reference grid, interpolated bicubically for any other grid)
+            or 'sinusoidal' (no parameters).
+        grid: Reference grid (rows, columns) of the learnable table; give the grid you train at, then nothing is
+            interpolated.
 
     Raises:
         ValueError: If ``kind`` is unknown.
+
+    Source: A.2 ("standard learnable 1D position embeddings"); the authors' code has the sinusoidal table.
     """
 
     KINDS = ('learnable', 'sinusoidal')
@@ -97,7 +115,7 @@ class PositionEmbedding(nn.Module):
         self._sinusoid: dict[tuple[int, torch.device], Tensor] = {}
 
     def forward(self, grid: tuple[int, int], device: torch.device) -> Tensor:
-        """Positions ``[1, rows * columns, D]`` for a grid of (rows, columns) tokens."""
+        """The embedding ``[1, rows * columns, D]`` of a grid of (rows, columns) tokens."""
         if self.table is None:
             return self._sinusoidal(grid[0] * grid[1], device)
         if tuple(grid) == self.grid:
@@ -107,7 +125,7 @@ class PositionEmbedding(nn.Module):
         return table.flatten(2).transpose(1, 2)
 
     def _sinusoidal(self, length: int, device: torch.device) -> Tensor:
-        # A table costs more than adding it; inputs of ever new sizes must not pile tables up.
+        # Making a table costs more than adding it; the number kept is limited, for inputs of many sizes.
         key = (length, device)
         if key not in self._sinusoid:
             if len(self._sinusoid) >= 8:

@@ -12,8 +12,8 @@ class Attention(nn.Module):
     A bias on the keys would change no output: it adds the same number to all logits of a query.
 
     Args:
-        embed_dims (int): Width D.
-        num_heads (int): Heads; must divide D.
+        embed_dims: Width D.
+        num_heads: Heads; must divide D.
 
     Raises:
         ValueError: If ``num_heads`` does not divide ``embed_dims``.
@@ -47,9 +47,9 @@ class Block(nn.Module):
     """Pre-LayerNorm transformer block: attention, then an MLP with GELU, each with a residual.
 
     Args:
-        embed_dims (int): Width D.
-        num_heads (int): Heads; must divide D.
-        mlp_ratio (float): Hidden width of the MLP over D.
+        embed_dims: Width D.
+        num_heads: Heads; must divide D.
+        mlp_ratio: Hidden width of the MLP over D.
 
     Source: A.2; no dropout, drop-path or layer-scale, LayerNorm eps 1e-6 (authors' code).
     """
@@ -73,14 +73,14 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks and a closing LayerNorm.
 
-    An empty sequence (L = 0) passes through: at a mask ratio of 0 or 1 one of DPK's encoders has nothing to
-    see. Its parameters still take part in the graph with a gradient of zero, so that DistributedDataParallel does not
-    wait for them.
+    An empty sequence (L = 0) is returned as it is: at a mask ratio of 0 or 1 one of DPK's encoders gets no token. Its
+    parameters still take part in the graph with a gradient of zero, so that DistributedDataParallel does not wait for
+    them.
 
     Args:
-        embed_dims (int): Width D.
-        depth (int): Blocks, at least 0.
-        num_heads (int): Heads; must divide D.
+        embed_dims: Width D.
+        depth: Blocks, at least 0.
+        num_heads: Heads; must divide D.
     """
 
     def __init__(self, embed_dims: int, depth: int, num_heads: int) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
+from ..errors import did_you_mean
 from .dpk_transform import DPKTransform
 from .hybrid_transform import FeatureTransform
 from .other_transforms import ConvEncoderDecoderTransform, ConvTransform, MLPDecoderTransform
@@ -17,16 +17,15 @@ TRANSFORMS: dict[str, type[FeatureTransform]] = {
     'ConvEncoderDecoderTransform': ConvEncoderDecoderTransform,
     'ConvTransform': ConvTransform,
 }
-"""Name -> class; a class of your own can be put in."""
+"""Name -> class; classes of your own can be added."""
 
 
 def build_transform(cfg: Mapping[str, Any], also: Iterable[str] = ()) -> FeatureTransform:
     """Builds a transformation module.
 
     Args:
-        cfg (Mapping): ``type``, a name in ``TRANSFORMS`` ('DPKTransform' if it is not there), and the arguments of
-            that class.
-        also (Iterable[str]): Names that stand beside them in a config; suggested and listed for an unknown one.
+        cfg: ``type``, a name in ``TRANSFORMS`` ('DPKTransform' if it is not there), and the arguments of that class.
+        also: Names that a config may hold beside them; suggested and listed for an unknown one.
 
     Raises:
         ValueError: If the type or an argument is unknown, one is missing, or one does not fit. Where the
@@ -42,9 +41,15 @@ def build_transform(cfg: Mapping[str, Any], also: Iterable[str] = ()) -> Feature
 
 
 def check_arguments(cls: type, kwargs: Mapping[str, Any], also: Iterable[str] = ()) -> None:
-    """Raises ValueError if a class takes no such arguments, or needs one that is not there.
+    """Compares arguments with the signature of a class.
 
-    ``also`` are names that the one who calls takes beside those of the class; they are suggested and listed, too.
+    Args:
+        cls: The class.
+        kwargs: Its arguments by name.
+        also: Names that the caller takes besides; suggested and listed for an unknown one.
+
+    Raises:
+        ValueError: If the class has no such argument, or needs one that is missing.
     """
     parameters = inspect.signature(cls).parameters
     for name in kwargs:
@@ -59,6 +64,5 @@ def check_arguments(cls: type, kwargs: Mapping[str, Any], also: Iterable[str] = 
 def unknown(name: object, known: Iterable[str]) -> str:
     """The end of a sentence on an unknown name: the nearest known one, and all."""
     names = list(known)
-    near = get_close_matches(str(name), names, n=1)
-    hint = f'did you mean {near[0]!r}? ' if near else ''
-    return f'which is unknown; {hint}Known: {", ".join(names)}.'
+    hint = did_you_mean(str(name), names, quote=True) or ';'
+    return f'which is unknown{hint} Known: {", ".join(names)}.'

@@ -52,7 +52,7 @@ def read_metrics(test_dir: Path) -> dict[str, float]:
 
 def detector_parameters(config: Path) -> int:
     """Returns the number of parameters of a config's detector, the student if it distils."""
-    return count_parameters(build_student(config))
+    return count_parameters(build_student(config), trainable_only=False)
 
 
 def describe_device() -> str:

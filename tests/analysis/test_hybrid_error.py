@@ -47,7 +47,7 @@ def test_errors_of_a_known_module_over_two_batches():
     measured.loss.transforms['P4'] = module = Halves()
     student, teacher = feats(n=5)
     for part in (slice(0, 2), slice(2, 5)):
-        measured.wanted({'P4': (student[part], teacher[part])})
+        measured.unclamped_ratios({'P4': (student[part], teacher[part])})
     (row,) = measured.rows('loss_feat')
     assert (row.loss, row.stage) == ('loss_feat', 'P4')
     assert module.given == [0, 0.5, 1] * 2
@@ -65,13 +65,13 @@ def test_the_mean_of_each_channel_has_error_1():
     measured = measure(ratios=(1.0,))
     _, teacher = feats()
     mean = teacher.mean((0, 2, 3), keepdim=True).expand_as(teacher)
-    measured.wanted({'P4': (mean, teacher)})
+    measured.unclamped_ratios({'P4': (mean, teacher)})
     assert measured.rows('x')[0].student == pytest.approx(1.0, rel=1e-5)
 
 
 def test_features_of_another_shape_have_no_error_of_their_own():
     measured = measure(student_channels=6)
-    measured.wanted({'P4': feats(6)})
+    measured.unclamped_ratios({'P4': feats(6)})
     (row,) = measured.rows('x')
     assert row.student is None
     assert list(row.by_ratio) == [0.0, 0.5, 1.0]
@@ -79,7 +79,7 @@ def test_features_of_another_shape_have_no_error_of_their_own():
 
 def test_a_module_that_masks_nothing_has_one_ratio():
     measured = measure(prior='none')
-    measured.wanted({'P4': feats()})
+    measured.unclamped_ratios({'P4': feats()})
     assert list(measured.rows('x')[0].by_ratio) == [0.0]
 
 
@@ -92,9 +92,9 @@ def test_the_loss_goes_on_with_a_ratio_in_range():
 def test_at_ratio_1_the_student_is_not_looked_at():
     measured = measure(ratios=(1.0,), patch_size=2)
     student, teacher = feats()
-    measured.wanted({'P4': (student, teacher)})
+    measured.unclamped_ratios({'P4': (student, teacher)})
     other = _Measure(measured.loss, (1.0,))
-    other.wanted({'P4': (student * 100, teacher)})
+    other.unclamped_ratios({'P4': (student * 100, teacher)})
     one, two = measured.rows('x')[0], other.rows('x')[0]
     assert one.by_ratio[1.0] == pytest.approx(two.by_ratio[1.0])
     assert one.student != two.student

@@ -84,7 +84,7 @@ def test_a_damaged_one_is_named_and_the_one_before_it_taken(run, capsys):
     said = capsys.readouterr().err
     assert said.startswith(f'warning: {run / "epoch_3.pth"} is truncated or corrupt; ')
     assert f'{run / "epoch_2.pth"} is truncated or corrupt' in said
-    assert said.endswith(f'going on from {run / "epoch_1.pth"}\n') and said.count('\n') == 1
+    assert said.endswith(f'resuming from {run / "epoch_1.pth"}.\n') and said.count('\n') == 1
 
 
 def test_only_the_first_rank_says_it(run, capsys, monkeypatch):
@@ -131,7 +131,7 @@ def test_none_that_can_be_read_is_an_error(run):
 
 def test_a_named_one_that_is_gone_with_all_others(tmp_path):
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_3.pth'))
-    with pytest.raises(UsageError, match=r'names .*epoch_3\.pth, which is not there'):
+    with pytest.raises(UsageError, match=r'names .*epoch_3\.pth, which does not exist'):
         prepare_resume(config(tmp_path))
 
 
@@ -142,7 +142,7 @@ def test_a_given_one_has_to_be_whole(run):
     with pytest.raises(UsageError) as error:
         prepare_resume(config(run, load_from=str(given)))
     assert str(error.value) == (
-        f'--resume: {given} is truncated or corrupt; the newest good one is {run / "epoch_3.pth"}'
+        f'--resume: {given} is truncated or corrupt; the newest good one is {run / "epoch_3.pth"}.'
     )
     for path in run.glob('epoch_[13].pth'):
         path.unlink()
@@ -158,7 +158,7 @@ def test_the_seed_of_the_checkpoint_is_that_of_the_run(run, capsys):
     cfg = config(run, randomness=dict(seed=5, deterministic=True))
     prepare_resume(cfg)
     assert cfg.randomness == dict(seed=77, deterministic=True)
-    assert 'with seed 77, which the run goes on with, and not with randomness.seed=5' in (
+    assert 'with seed 77, which the resumed run uses, and not randomness.seed=5' in (
         capsys.readouterr().err
     )
 

@@ -116,7 +116,7 @@ def test_load_student_names_what_is_missing_and_left_over():
         load_student(Net(), weights, 'a.pth')
     assert str(caught.value) == (
         "a.pth does not fit the student of the config, Net: it lacks 'backbone.bn.weight', and it "
-        "has besides 'neck.weight'; give the config that the checkpoint was trained with"
+        "has besides 'neck.weight'; give the config that the checkpoint was trained with."
     )
 
 
@@ -184,7 +184,7 @@ def test_export_of_a_student_keeps_its_config(tmp_path):
 def test_export_does_not_overwrite_unasked(tmp_path):
     write_full_checkpoint(tmp_path / 'full.pth')
     (tmp_path / 'out.pth').write_text('precious')
-    with pytest.raises(UsageError, match=r'out\.pth is there already.*--force'):
+    with pytest.raises(UsageError, match=r'out\.pth exists already.*--force'):
         export_student(tmp_path / 'full.pth', tmp_path / 'out.pth')
     assert (tmp_path / 'out.pth').read_text() == 'precious'
     export_student(tmp_path / 'full.pth', tmp_path / 'out.pth', force=True)

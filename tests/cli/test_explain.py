@@ -97,7 +97,7 @@ def test_a_missing_argument():
     cfg = Config(dict(param_scheduler=[dict(type='MultiStepLR', by_epoch=True)]))
     error = TypeError("MultiStepLR.__init__() missing 1 required positional argument: 'milestones'")
     assert explain(error, cfg) == (
-        'param_scheduler.0: MultiStepLR needs milestones, which the config does not give'
+        'param_scheduler.0: MultiStepLR needs milestones, which the config does not give.'
     )
 
 
@@ -120,7 +120,7 @@ def test_a_data_set_whose_files_are_not_there(tmp_path):
         FashionMNIST(data_root=str(tmp_path), split='train', download=False)
     assert explain(caught.value, cfg) == (
         f'train_dataloader.dataset.data_root = {tmp_path}: the files of FashionMNIST are not there; unpack them '
-        'there, set data_root to where they are, or let mmpretrain fetch them with download=True beside it'
+        'there, set data_root to where they are, or let mmpretrain fetch them with download=True beside it.'
     )
 
 
@@ -132,14 +132,13 @@ def test_files_of_a_data_set(cfg, tmp_path):
     cfg = changed(cfg, train_dataloader__dataset__data_root=f'{tmp_path}/')
     assert explain(missing(f'{tmp_path}/annotations/train.json'), cfg) == (
         'train_dataloader.dataset.ann_file = annotations/train.json (in '
-        f'train_dataloader.dataset.data_root, {tmp_path}/): {tmp_path}/annotations/train.json is '
-        f'not there, and neither is the folder {tmp_path}/annotations; set the path to where the '
-        'data are'
+        f'train_dataloader.dataset.data_root, {tmp_path}/): {tmp_path}/annotations/train.json does '
+        f'not exist, nor does the folder {tmp_path}/annotations; set the path to where the data are.'
     )
     (tmp_path / 'train').mkdir()
     said = explain(missing(f'{tmp_path}/train/7.png'), cfg)
     assert said.startswith('train_dataloader.dataset.data_prefix.img = train/ (in ')
-    assert f'{tmp_path}/train/7.png is not there, but its folder is' in said
+    assert f'{tmp_path}/train/7.png does not exist, but its folder does' in said
     said = explain(
         missing('/nowhere/val.json'), changed(cfg, val_evaluator__ann_file='/nowhere/val.json')
     )
@@ -158,7 +157,7 @@ def test_an_error_of_a_data_worker(cfg):
 
 def test_a_full_disk_while_logging():
     error = OSError(errno.ENOSPC, 'No space left on device', 'run/scalars.json')
-    assert explain(error, Config({})) == 'run/scalars.json: No space left on device'
+    assert explain(error, Config({})) == 'run/scalars.json: No space left on device.'
 
 
 class Toy(nn.Module):
@@ -195,7 +194,7 @@ def test_teacher_and_student_swapped(tmp_path):
     assert explain(error, cfg, runner(model)) == (
         f'teacher_ckpt: {path!r} does not fit the teacher of the config: shapes; it does fit the '
         'student, model.architecture, so this is a checkpoint of the student, or the two are swapped '
-        'in the config'
+        'in the config.'
     )
     torch.save(dict(stem=torch.ones(1)), path)
     assert explain(error, cfg, runner(model)) is None

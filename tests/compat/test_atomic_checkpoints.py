@@ -165,7 +165,7 @@ def test_a_full_disk_leaves_the_last_good_one_and_names_it(tmp_path, monkeypatch
     assert f'{folder / "epoch_3.pth"} could not be written: the disk' in message
     assert ' MB free), and this checkpoint needs 0.0 MB; ' in message
     assert f'the last good checkpoint is {folder / "epoch_2.pth"};' in message
-    assert message.endswith('go on with --resume') and '\n' not in message
+    assert message.endswith('continue with --resume.') and '\n' not in message
     assert [p.name for p in numbered_checkpoints(folder)] == ['epoch_2.pth']
     assert (folder / 'last_checkpoint').read_text() == str(folder / 'epoch_2.pth')
     assert load_checkpoint_file(folder / 'epoch_2.pth')['meta']['epoch'] == 2

@@ -83,8 +83,8 @@ CASES = {
         f'{LOSS}.type: there is no model DPKLos; did you mean DPKLoss?',
     ),
     'misspelt hook': (
-        ['default_hooks.mask_ratio.type=mmrazor.CKAMaskRatioHok'],
-        'default_hooks.mask_ratio.type: there is no hook mmrazor.CKAMaskRatioHok; did you mean '
+        ['custom_hooks.0.type=mmrazor.CKAMaskRatioHok'],
+        'custom_hooks.0.type: there is no hook mmrazor.CKAMaskRatioHok; did you mean '
         'mmrazor.CKAMaskRatioHook?',
     ),
     'misspelt transform': (
@@ -105,21 +105,19 @@ CASES = {
         'max_epochs?',
     ),
     'a stage that does not exist': (
-        ['model.distiller.records.feats=nek'],
-        'model.distiller.records.feats: the model has no module nek; did you mean neck?',
+        ['model.distiller.student_recorders.neck.source=nek'],
+        'model.distiller.student_recorders.neck.source: the model has no module nek; did you mean '
+        'neck?',
     ),
     'a recorder that does not exist': (
-        [
-            'model.distiller.loss_forward_mappings.loss_dpk.student_feats.recorder=nek',
-            'model.distiller.loss_forward_mappings.loss_dpk.student_feats.from_student=True',
-        ],
+        ['model.distiller.loss_forward_mappings.loss_dpk.student_feats.recorder=nek'],
         'model.distiller.loss_forward_mappings.loss_dpk.student_feats.recorder: For student_feats, '
         '"nek" must be in `student_recorders`.',
     ),
     'channels of the neck': (
         ['model.architecture.neck.in_channels=[8,16,32,32]'],
         'model.architecture.neck.lateral_convs.3.conv is built for 32 channels, but gets 64: its '
-        'in_channels in the config and the out_channels of what comes before it differ',
+        'in_channels in the config and the out_channels of what comes before it differ.',
     ),
     'classes of the data': (
         ['model.architecture.roi_head.bbox_head.num_classes=4'],
@@ -150,10 +148,7 @@ PARTS = {
         [f'{LOSS}.transforms.P4.patch_sise=1'],
         ['P4', 'patch_sise', 'did you mean', 'patch_size'],
     ),
-    'a hook setting': (
-        ['default_hooks.mask_ratio.samples=pixels'],
-        ['samples', 'images', 'positions'],
-    ),
+    'a hook setting': (['custom_hooks.0.samples=pixels'], ['samples', 'images', 'positions']),
     'classes of the teacher': (
         ['model.teacher.roi_head.bbox_head.num_classes=4'],
         ['teacher_ckpt', 'does not fit', '(6, 128) instead of (5, 128)'],
@@ -181,7 +176,7 @@ def test_one_sentence_of_a_part(place, name):
 def test_a_wrong_path_of_the_data(place, key, value, whole):
     said = train(place, f'{key}={value}')
     assert said.startswith('train.py: ') and '\n' not in said
-    assert key in said and value in said and whole in said and 'is not there' in said
+    assert key in said and value in said and whole in said and 'does not exist' in said
 
 
 def test_teacher_and_student_swapped(place):
@@ -191,7 +186,7 @@ def test_teacher_and_student_swapped(place):
     swapped += ['model.teacher.neck.in_channels=[8,16,32,64]']
     said = train(place, *swapped)
     assert 'is (32, 3, 7, 7) instead of (8, 3, 7, 7)' in said and '\n' not in said
-    assert said.endswith('or the two are swapped in the config') and 'model.architecture' in said
+    assert said.endswith('or the two are swapped in the config.') and 'model.architecture' in said
 
 
 def test_classes_of_another_teacher(place):

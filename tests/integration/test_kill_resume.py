@@ -45,7 +45,11 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs={epochs}, val_interval=2)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1, max_keep_ckpts=1))
-custom_hooks = [dict(type='EMAHook', momentum=0.1)]
+custom_hooks = [
+    dict(type='mmrazor.CKAMaskRatioHook', samples='images'),
+    dict(type='mmrazor.StudentCheckpointHook'),
+    dict(type='EMAHook', momentum=0.1),
+]
 {more}
 """
 
@@ -242,7 +246,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(folder, tra
     content[record.header_offset + record.file_size // 2] ^= 1  # one bit
     path.write_bytes(content)
     text = resume_and_compare(train, whole, 'epochs', work_dir)
-    assert f'{path} is truncated or corrupt; going on from {work_dir / "epoch_2.pth"}' in text
+    assert f'{path} is truncated or corrupt; resuming from {work_dir / "epoch_2.pth"}.' in text
 
 
 def test_detection(tmp_path, train, folder, whole):
@@ -261,7 +265,8 @@ val_evaluator = dict(ann_file='{data}annotations/val.json')
 test_evaluator = val_evaluator
 train_cfg = dict(max_epochs={EPOCHS})
 default_hooks = dict(logger=dict(interval=1))
-custom_hooks = [dict(type='EMAHook')]
+custom_hooks = [dict(type='mmrazor.CKAMaskRatioHook', samples='positions'),
+                dict(type='mmrazor.StudentCheckpointHook'), dict(type='EMAHook')]
 """)
     work_dir = folder / 'detection_killed'
     done = train('detection', work_dir, point='half', number=3)

@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from dpk_mm.functional import TokenMask
-from dpk_mm.modules.dpk_transform import DPKTransform, count_parameters
+from dpk_mm.modules.dpk_transform import DPKTransform
+from dpk_mm.modules.parameters import count_parameters
 
 POSITIONS = ['learnable', 'sinusoidal']
 # a 4 x 6 map in 2 x 2 patches: six tokens, and each sample has a mask of its own

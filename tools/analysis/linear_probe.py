@@ -1,7 +1,7 @@
 """Trains one linear layer on a frozen student and tests it on a folder of images (linear-probe transfer).
 
 FOLDER holds train/<class>/* and val/<class>/* (or test/<class>/*), as STL-10 and others are commonly
-unpacked, or is TinyImageNet's own (`val/val_annotations.txt`). Nothing is downloaded.
+unpacked, or is TinyImageNet's own (``val/val_annotations.txt``). Nothing is downloaded.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
         '--input',
         choices=INPUTS,
         default='features',
-        help='what the linear layer sees: the features before the logits (the paper), or the logits',
+        help='input of the linear layer: the features before the logits (the paper), or the logits',
     )
     parser.add_argument(
         '--shape',

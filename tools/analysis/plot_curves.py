@@ -1,4 +1,4 @@
-"""Draws mask ratio and similarity per level, or the training losses of several runs."""
+"""Draws mask ratio and similarity per stage, or the training losses of several runs."""
 
 import argparse
 

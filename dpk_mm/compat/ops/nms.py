@@ -59,13 +59,16 @@ def softnms(
 
     Returns:
         Indices of the kept boxes by descending lowered score, int64, ``[K]``.
+
+    Raises:
+        ValueError: If ``method`` is unknown.
     """
     if method not in (_NAIVE, _LINEAR, _GAUSSIAN):
-        raise ValueError(f'soft-NMS method must be 0, 1 or 2, but got {method!r}')
+        raise ValueError(f'soft-NMS method must be 0, 1 or 2, but is {method!r}.')
     boxes, scores = widen(boxes, scores)
     inds = torch.arange(len(boxes), device=boxes.device)
     areas = (boxes[:, 2] - boxes[:, 0] + offset) * (boxes[:, 3] - boxes[:, 1] + offset)
-    # One row per box: x1, y1, x2, y2, score, area. The first `count` rows are still in the race.
+    # One row per box: x1, y1, x2, y2, score, area. The first ``count`` rows are still candidates.
     rows = torch.cat([boxes, scores[:, None], areas[:, None]], dim=1)
     count = len(rows)
     rank = 0

@@ -83,5 +83,5 @@ def _require_average(pool_mode: int) -> None:
     if pool_mode != _AVG:
         raise NotImplementedError(
             "RoIAlign with pool_mode='max' needs a compiled mmcv, but the one installed is without "
-            "compiled ops: use pool_mode='avg', or replace mmcv-lite by mmcv built for your torch"
+            "compiled ops: use pool_mode='avg', or replace mmcv-lite by mmcv built for your torch."
         )

@@ -93,7 +93,7 @@ class MaskRatioHook(Hook):
             return
         stages = [stage for loss in losses for stage in loss.transforms]
         twice = sorted({stage for stage in stages if stages.count(stage) > 1})
-        if twice and self.policy.remembers:
+        if twice and self.policy.has_state:
             raise UsageError(
                 f'{type(self).__name__}: the stage {twice[0]} is in more than one DPKLoss, and window, momentum '
                 'or one_step_late would mix their mini-batches; give the stages different names in transforms.'

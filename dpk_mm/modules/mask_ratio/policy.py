@@ -1,4 +1,4 @@
-"""What all mask-ratio policies share."""
+"""The base class of the mask-ratio policies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .stages import PerStage, check_names, of_stage, per_stage
+from .stages import PerStage, check_names, per_stage, stage_value
 
 Features = Mapping[str, tuple[Tensor, Tensor]]
 """Stage name -> (student ``[N, C_s, H, W]``, teacher ``[N, C_t, H, W]``)."""
@@ -21,16 +21,16 @@ class MaskRatioPolicy:
     same on every rank.
 
     Ratios are clamped to [min_ratio, max_ratio]. CKA of unrelated features is often negative, so ``1 - CKA`` can
-    exceed 1; and at exactly 0 or 1 one encoder would see nothing and the student no gradient. [0.10, 0.95] is the range
-    that the authors' code uses on ImageNet; the paper's text names none.
+    exceed 1; and at exactly 0 or 1 one encoder would get no token, and at 1 the student no gradient. [0.10, 0.95] is
+    the range that the authors' code uses on ImageNet; the paper's text names none.
 
     Args:
-        min_ratio (float | dict[str, float]): Lower clamp in [0, 1], for all stages or by stage.
-        max_ratio (float | dict[str, float]): Upper clamp in [min_ratio, 1], for all stages or by stage.
+        min_ratio: Lower clamp in [0, 1], for all stages or by stage.
+        max_ratio: Upper clamp in [min_ratio, 1], for all stages or by stage.
 
     Attributes:
-        ratios (dict[str, float]): The ratio of each stage in the last mini-batch.
-        similarities (dict[str, float]): The similarity that it came from, where there is one.
+        ratios: The ratio of each stage in the last mini-batch.
+        similarities: The similarity that it came from, where there is one.
 
     Raises:
         ValueError: If a limit is outside [0, 1] or the limits are crossed.
@@ -65,12 +65,15 @@ class MaskRatioPolicy:
                 )
 
     @property
-    def remembers(self) -> bool:
-        """Whether the ratio depends on earlier mini-batches of the same stage."""
+    def has_state(self) -> bool:
+        """Whether the ratio of a stage depends on its earlier mini-batches."""
         return False
 
     def check_stages(self, stages: Collection[str]) -> None:
         """Compares the stages that the arguments name with those of a model.
+
+        Args:
+            stages: The stages of the model.
 
         Raises:
             ValueError: If an argument is a dict that lacks one of ``stages``, or has another one.
@@ -79,31 +82,41 @@ class MaskRatioPolicy:
             check_names(name, getattr(self, name), stages)
 
     def __call__(self, features: Features) -> dict[str, float]:
-        """Ratio of every stage for this mini-batch, each in [min_ratio, max_ratio]."""
+        """The ratio of every stage for this mini-batch, each in [min_ratio, max_ratio]."""
         with torch.no_grad():
-            wanted = self.wanted(features)
-        ratios = {name: self._clamp(name, value) for name, value in wanted.items()}
+            unclamped = self.unclamped_ratios(features)
+        ratios = {name: self._clamp(name, value) for name, value in unclamped.items()}
         # Two losses with stages of their own may share a policy.
         self.ratios = {**self.ratios, **ratios}
         return ratios
 
-    def wanted(self, features: Features) -> dict[str, float]:
+    def unclamped_ratios(self, features: Features) -> dict[str, float]:
         """The ratio of every stage before the clamp."""
         raise NotImplementedError
 
-    def of(self, name: str, stage: str) -> float:
-        """The value of the argument ``name`` for one stage."""
-        return of_stage(name, getattr(self, name), stage)
+    def argument_for(self, name: str, stage: str) -> float:
+        """The value of the argument ``name`` for one stage.
+
+        Args:
+            name: One of ``PER_STAGE``.
+            stage: The stage.
+
+        Raises:
+            ValueError: If the argument is a dict without that stage.
+        """
+        return stage_value(name, getattr(self, name), stage)
 
     def _clamp(self, stage: str, value: float) -> float:
-        return min(max(value, self.of('min_ratio', stage)), self.of('max_ratio', stage))
+        return min(
+            max(value, self.argument_for('min_ratio', stage)), self.argument_for('max_ratio', stage)
+        )
 
     def set_epoch(self, epoch: int) -> None:
-        """Tells a schedule the epoch, counted from 0."""
+        """Sets the epoch of a schedule, counted from 0."""
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs: plain numbers only."""
+        """The state that a resumed run needs, in plain numbers."""
         return dict(
             type=type(self).__name__,
             epoch=self.epoch,

@@ -1,4 +1,4 @@
-"""Ratios that only the config and the epoch decide."""
+"""Ratios that depend on the config and the epoch alone."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from .stages import PerStage, per_stage
 
 
 class FixedMaskRatio(MaskRatioPolicy):
-    """The same ratio always (Table 5).
+    """A constant ratio (Table 5).
 
     Args:
-        ratio (float | dict[str, float]): pi in [0, 1], for all stages or by stage; it is taken as it is, 0 and 1
-            included.
+        ratio: pi in [0, 1], for all stages or by stage; it is not clamped further.
 
     Raises:
         ValueError: If a ratio is outside [0, 1].
@@ -26,8 +25,9 @@ class FixedMaskRatio(MaskRatioPolicy):
         super().__init__(min_ratio=0.0, max_ratio=1.0)
         self.ratio = per_stage('ratio', ratio)
 
-    def wanted(self, features: Features) -> dict[str, float]:
-        return {stage: self.of('ratio', stage) for stage in features}
+    def unclamped_ratios(self, features: Features) -> dict[str, float]:
+        """``ratio`` of each stage."""
+        return {stage: self.argument_for('ratio', stage) for stage in features}
 
 
 class LinearMaskRatio(MaskRatioPolicy):
@@ -37,10 +37,10 @@ class LinearMaskRatio(MaskRatioPolicy):
     ``(1 - epoch / 200) * 0.95``: it starts at 0.95 and loses 0.00475 an epoch. That is the default.
 
     Args:
-        initial (float | dict[str, float]): Ratio of the first epoch in [0, 1], for all stages or by stage.
-        decrement (float | dict[str, float]): What every epoch takes off, at least 0, for all stages or by stage.
-        min_ratio (float | dict[str, float]): Lower clamp.
-        max_ratio (float | dict[str, float]): Upper clamp.
+        initial: Ratio of the first epoch in [0, 1], for all stages or by stage.
+        decrement: Subtracted after every epoch, at least 0, for all stages or by stage.
+        min_ratio: Lower clamp.
+        max_ratio: Upper clamp.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -59,9 +59,11 @@ class LinearMaskRatio(MaskRatioPolicy):
         self.initial = per_stage('initial', initial)
         self.decrement = per_stage('decrement', decrement, high=math.inf)
 
-    def wanted(self, features: Features) -> dict[str, float]:
+    def unclamped_ratios(self, features: Features) -> dict[str, float]:
+        """``initial - epoch * decrement`` of each stage."""
         return {
-            stage: self.of('initial', stage) - self.epoch * self.of('decrement', stage)
+            stage: self.argument_for('initial', stage)
+            - self.epoch * self.argument_for('decrement', stage)
             for stage in features
         }
 
@@ -70,10 +72,10 @@ class ExponentialMaskRatio(MaskRatioPolicy):
     """``pi = initial * decay ** epoch`` (Table 6). The text's decay is 0.95, the authors' code has 0.99.
 
     Args:
-        initial (float | dict[str, float]): Ratio of the first epoch in [0, 1], for all stages or by stage.
-        decay (float | dict[str, float]): Factor of every epoch, in [0, 1], for all stages or by stage.
-        min_ratio (float | dict[str, float]): Lower clamp.
-        max_ratio (float | dict[str, float]): Upper clamp.
+        initial: Ratio of the first epoch in [0, 1], for all stages or by stage.
+        decay: Factor of every epoch, in [0, 1], for all stages or by stage.
+        min_ratio: Lower clamp.
+        max_ratio: Upper clamp.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -92,8 +94,10 @@ class ExponentialMaskRatio(MaskRatioPolicy):
         self.initial = per_stage('initial', initial)
         self.decay = per_stage('decay', decay)
 
-    def wanted(self, features: Features) -> dict[str, float]:
+    def unclamped_ratios(self, features: Features) -> dict[str, float]:
+        """``initial * decay ** epoch`` of each stage."""
         return {
-            stage: self.of('initial', stage) * self.of('decay', stage) ** self.epoch
+            stage: self.argument_for('initial', stage)
+            * self.argument_for('decay', stage) ** self.epoch
             for stage in features
         }

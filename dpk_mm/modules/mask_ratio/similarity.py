@@ -1,4 +1,4 @@
-"""Ratios that the gap between student and teacher decides."""
+"""Ratios that depend on the similarity of student and teacher."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .stages import PerStage
 
 
 class SimilarityMaskRatio(MaskRatioPolicy):
-    """``pi = 1 - similarity``: base of the policies that look at the features.
+    """``pi = 1 - similarity``: base of the policies that compare the features.
 
     Each stage gives a few numbers per mini-batch (CKA: the three HSIC values of Eq. 6; cosine: the cosine). They are
     averaged over the ranks that have them, then over mini-batches, and only then become a similarity, as Eq. 7 does.
@@ -35,16 +35,16 @@ class SimilarityMaskRatio(MaskRatioPolicy):
     A mini-batch without a value (too few samples on every rank, or a feature that is not finite) leaves the average
     and the ratio as they were.
 
-    The ratio decides how many tokens there are, so the host has to know it, and on CUDA waits for the features in the
-    middle of the forward pass. ``one_step_late`` takes the features of the mini-batch before instead (the first
-    mini-batch its own): their numbers came to the host meanwhile, and nothing waits.
+    The ratio decides the number of tokens, which the host has to know, so on CUDA the host waits for the features in
+    the middle of the forward pass. ``one_step_late`` takes the features of the mini-batch before instead (the first
+    mini-batch its own), which are on the host by then, so that it does not wait.
 
     Args:
-        window (int): k of Eq. 7, at least 1. 1 is this very mini-batch (authors' code).
-        momentum (float): m in [0, 1); 0 is off.
-        min_ratio (float | dict[str, float]): Lower clamp.
-        max_ratio (float | dict[str, float]): Upper clamp.
-        one_step_late (bool): Whether the present mini-batch counts for the next one only.
+        window: k of Eq. 7, at least 1. 1 is the present mini-batch alone (authors' code).
+        momentum: m in [0, 1) of the exponential moving average; 0 takes ``window`` instead.
+        min_ratio: Lower clamp.
+        max_ratio: Upper clamp.
+        one_step_late: Whether the ratio is that of the mini-batch before.
 
     Raises:
         ValueError: If ``window`` or ``momentum`` is out of its range, or both are set.
@@ -71,18 +71,24 @@ class SimilarityMaskRatio(MaskRatioPolicy):
         self.momentum = float(momentum)
         self.one_step_late = one_step_late
         self._averages: dict[str, Average] = {}
-        # of the stages that came together
+        # one step late: the numbers of the mini-batch before, by the stages of one call
         self._waiting: dict[tuple[str, ...], HostCopy] = {}
 
     @property
-    def remembers(self) -> bool:
+    def has_state(self) -> bool:
+        """With an average over several mini-batches, or one step late."""
         return self._averages_many or self.one_step_late
 
     @property
     def _averages_many(self) -> bool:
         return self.window > 1 or self.momentum > 0
 
-    def wanted(self, features: Features) -> dict[str, float]:
+    def unclamped_ratios(self, features: Features) -> dict[str, float]:
+        """``1 - similarity`` of each stage.
+
+        Raises:
+            ValueError: At the first mini-batch of a stage, if no rank has enough samples.
+        """
         terms = torch.stack([self.terms(name, *pair) for name, pair in features.items()])
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(terms)  # every rank must mask the same share
@@ -93,25 +99,25 @@ class SimilarityMaskRatio(MaskRatioPolicy):
             own = before is None
             terms = terms.cpu() if before is None else before.get()
         else:
-            # One host-device synchronisation for all stages: the count of tokens has to be a number.
+            # One host-device synchronisation for all stages: the host has to know the number of tokens.
             terms = terms.cpu()
-        wanted = {}
+        unclamped = {}
         for (name, pair), row in zip(features.items(), terms, strict=True):
             ranks = row[-1].item()
             if ranks == 0 and name not in self.ratios:
-                # After the all-reduce, so that no rank waits for one that has raised.
+                # After the all-reduce, so that all ranks raise and none waits.
                 raise ValueError(self.too_few(name, *pair))
             value = row[:-1] / ranks if ranks else row[:-1] * torch.nan
             if value.isfinite().all():
-                # What is still to come one step late is averaged then, and not twice.
+                # One step late, the first mini-batch is averaged at the next call, and not twice.
                 again = self.one_step_late and own
                 mean = value if again else self._average(name).update(value)
                 self.similarities[name] = self.similarity(mean).item()
-                wanted[name] = 1.0 - self.similarities[name]
+                unclamped[name] = 1.0 - self.similarities[name]
             else:
                 # The loss itself reports features that are not finite.
-                wanted[name] = self.ratios.get(name, self.of('max_ratio', name))
-        return wanted
+                unclamped[name] = self.ratios.get(name, self.argument_for('max_ratio', name))
+        return unclamped
 
     def _average(self, stage: str) -> Average:
         if stage not in self._averages:
@@ -121,18 +127,28 @@ class SimilarityMaskRatio(MaskRatioPolicy):
         return self._averages[stage]
 
     def terms(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
-        """This rank's numbers and a one, float64; zeros if it has too few samples."""
+        """The numbers of this rank that are averaged, such as HSIC.
+
+        Args:
+            name: The stage.
+            student: ``[N, C_s, H, W]``.
+            teacher: ``[N, C_t, H, W]``.
+
+        Returns:
+            ``[n + 1]`` float64: n numbers and a 1, which counts ranks; zeros if there are too few samples.
+        """
         raise NotImplementedError
 
     def similarity(self, mean: Tensor) -> Tensor:
-        """Averaged numbers -> scalar."""
+        """Averaged numbers ``[n]`` -> the similarity, a scalar."""
         raise NotImplementedError
 
     def too_few(self, name: str, student: Tensor, teacher: Tensor) -> str:
-        """The sentence for a first mini-batch that no rank has enough samples in."""
+        """The error's sentence for a first mini-batch in which no rank has enough samples."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
+        """See :meth:`MaskRatioPolicy.state_dict`; with the averages."""
         history = {name: average.state_dict() for name, average in self._averages.items()}
         waiting = [
             dict(stages=list(stages), values=copy.get().tolist())
@@ -170,15 +186,15 @@ class CKAMaskRatio(SimilarityMaskRatio):
     A constant feature has similarity 0. A batch with too few images keeps the ratio of the one before.
 
     Args:
-        samples (str): 'images' or 'positions'.
-        gather (bool): With 'images': gather the features of all ranks. The number of images may differ from rank to
+        samples: 'images' or 'positions'.
+        gather: With 'images': gather the features of all ranks. The number of images may differ from rank to
             rank, the size of the features may not.
-        min_ratio (float | dict[str, float]): Lower clamp, for all stages or by stage.
-        max_ratio (float | dict[str, float]): Upper clamp, for all stages or by stage.
-        window (int): k of Eq. 7: HSIC is averaged over the last k mini-batches before the division, at least 1.
-        momentum (float): m in [0, 1) of an exponential moving average of HSIC instead; 0 is off. See
+        min_ratio: Lower clamp, for all stages or by stage.
+        max_ratio: Upper clamp, for all stages or by stage.
+        window: k of Eq. 7: HSIC is averaged over the last k mini-batches before the division, at least 1.
+        momentum: m in [0, 1) of an exponential moving average of HSIC instead; 0 is off. See
             :class:`SimilarityMaskRatio` for both.
-        one_step_late (bool): The ratio of the mini-batch before, for which CUDA need not wait.
+        one_step_late: Whether the ratio is that of the mini-batch before, so that CUDA need not wait.
 
     Raises:
         ValueError: If an argument is out of its range; at the first mini-batch if it holds fewer than four images
@@ -207,6 +223,7 @@ class CKAMaskRatio(SimilarityMaskRatio):
         self.gather = gather
 
     def terms(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """The three HSIC values."""
         if self.samples == 'positions':
             if student.shape[-2:] != teacher.shape[-2:]:
                 student = torch.nn.functional.interpolate(
@@ -221,11 +238,13 @@ class CKAMaskRatio(SimilarityMaskRatio):
         return torch.cat([hsic_sums(student, teacher), one])
 
     def similarity(self, mean: Tensor) -> Tensor:
-        # The average obeys Cauchy and Schwarz as each mini-batch does. What is beyond is rounding, of features whose
-        # samples are all alike but one or two: nothing is left of them after centring.
+        """CKA of the averaged HSIC values, in [-1, 1]."""
+        # By Cauchy and Schwarz the average is in [-1, 1] as each mini-batch is. What exceeds it is rounding, for
+        # features of which nearly all samples are equal and vanish when centred.
         return cka_from_sums(mean).clamp(-1.0, 1.0)
 
     def too_few(self, name: str, student: Tensor, teacher: Tensor) -> str:
+        """See :meth:`SimilarityMaskRatio.too_few`."""
         count = teacher.shape[0]
         if self.samples == 'positions':
             count = positions_as_samples(teacher).shape[0]
@@ -242,11 +261,11 @@ class CosineMaskRatio(SimilarityMaskRatio):
     Student and teacher need features of the same shape.
 
     Args:
-        min_ratio (float | dict[str, float]): Lower clamp, for all stages or by stage.
-        max_ratio (float | dict[str, float]): Upper clamp, for all stages or by stage.
-        window (int): Mean over the last ``window`` mini-batches, at least 1.
-        momentum (float): m in [0, 1) of an exponential moving average instead; 0 is off.
-        one_step_late (bool): The ratio of the mini-batch before, for which CUDA need not wait.
+        min_ratio: Lower clamp, for all stages or by stage.
+        max_ratio: Upper clamp, for all stages or by stage.
+        window: Mean over the last ``window`` mini-batches, at least 1.
+        momentum: m in [0, 1) of an exponential moving average instead; 0 is off.
+        one_step_late: Whether the ratio is that of the mini-batch before, so that CUDA need not wait.
 
     Raises:
         ValueError: If an argument is out of its range; at a mini-batch if the two shapes differ.
@@ -263,10 +282,12 @@ class CosineMaskRatio(SimilarityMaskRatio):
         super().__init__(window, momentum, min_ratio, max_ratio, one_step_late)
 
     def terms(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """The cosine."""
         cosine = mean_cosine_similarity(student, teacher)
         return torch.stack([cosine, torch.ones_like(cosine)])
 
     def similarity(self, mean: Tensor) -> Tensor:
+        """The averaged cosine, in [-1, 1]."""
         return mean[0]
 
 

@@ -10,25 +10,34 @@ PerStage = float | Mapping[str, float]
 
 
 def number(name: str, value: float, low: float = 0.0, high: float = 1.0) -> float:
-    """``value`` as a finite float in [low, high].
+    """Checks one number.
+
+    Args:
+        name: Its name, for the message.
+        value: The number.
+        low: Least value allowed.
+        high: Greatest value allowed.
+
+    Returns:
+        ``value`` as a finite float in [low, high].
 
     Raises:
         ValueError: If it is no number, not finite or outside.
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value <= high:
-        wanted = (
+        expected = (
             f'in [{low:g}, {high:g}]' if math.isfinite(high) else f'finite and at least {low:g}'
         )
         found = value if is_number else repr(value)
-        raise ValueError(f'{name} must be {wanted}, but is {found}.')
+        raise ValueError(f'{name} must be {expected}, but is {found}.')
     return float(value)
 
 
 def per_stage(
     name: str, value: PerStage, low: float = 0.0, high: float = 1.0
 ) -> float | dict[str, float]:
-    """The same for a number or a dict of numbers by stage.
+    """Checks a number, or a dict of numbers by stage; see :func:`number` for the arguments.
 
     Raises:
         ValueError: If a number is outside of [low, high], or the dict is empty.
@@ -40,11 +49,16 @@ def per_stage(
     return {stage: number(f'{name}.{stage}', v, low, high) for stage, v in value.items()}
 
 
-def of_stage(name: str, value: PerStage, stage: str) -> float:
+def stage_value(name: str, value: PerStage, stage: str) -> float:
     """The number of one stage.
 
+    Args:
+        name: Name of the argument, for the message.
+        value: One number for all stages, or a dict by stage.
+        stage: The stage.
+
     Raises:
-        ValueError: If a dict does not have it.
+        ValueError: If a dict has no entry for it.
     """
     if not isinstance(value, Mapping):
         return value
@@ -57,10 +71,15 @@ def of_stage(name: str, value: PerStage, stage: str) -> float:
 
 
 def check_names(name: str, value: PerStage, stages: Collection[str]) -> None:
-    """Compares the stages that an argument names with those there are.
+    """Compares the stages that an argument names with those of the model.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: One number for all stages, or a dict by stage.
+        stages: The stages of the model.
 
     Raises:
-        ValueError: If a dict lacks a stage or has one more.
+        ValueError: If a dict lacks a stage or has another one.
     """
     if isinstance(value, Mapping) and set(value) != set(stages):
         raise ValueError(

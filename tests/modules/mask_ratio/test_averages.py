@@ -70,7 +70,7 @@ def test_a_window_of_one_is_the_default_bit_for_bit():
         pair = dict(P5=batch(seed))
         assert plain(pair) == one(pair) == off(pair)
         assert plain.similarities['P5'] == minibatch_cka(*pair['P5']).item()
-    assert not plain.remembers and plain.state_dict()['history'] == {}
+    assert not plain.has_state and plain.state_dict()['history'] == {}
 
 
 @pytest.mark.parametrize('momentum', [0.5, 0.9, 0.999])
@@ -222,8 +222,8 @@ def test_arguments_that_do_not_fit(arguments, message):
 
 
 def test_schedules_remember_nothing():
-    assert not LinearMaskRatio().remembers
-    assert CKAMaskRatio(window=2).remembers and CosineMaskRatio(momentum=0.1).remembers
+    assert not LinearMaskRatio().has_state
+    assert CKAMaskRatio(window=2).has_state and CosineMaskRatio(momentum=0.1).has_state
 
 
 @pytest.mark.parametrize('kind', [dict(), dict(window=2), dict(momentum=0.5)])
