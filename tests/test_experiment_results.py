@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dpk_mm.experiments.grid import load_grid
-from dpk_mm.experiments.report import BASELINES, report_body
-from dpk_mm.experiments.results import read_results
+from tools.experiments.grid import load_grid
+from tools.experiments.pages import REFERENCES, report_body
+from tools.experiments.results import read_results
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / 'configs' / 'experiments'
@@ -35,7 +35,7 @@ def test_results_are_of_the_grid_and_name_no_machine(file):
 def test_pages_show_the_results(file):
     results = read_results(file)
     # the pictures' lines differ by the place of the page
-    tables = report_body(results, BASELINES).rsplit('\n\n', 1)[0].rstrip()
+    tables = report_body(results, REFERENCES).rsplit('\n\n', 1)[0].rstrip()
     pages = [(file.with_suffix('.md')).read_text(encoding='utf-8')]
     readme = (FOLDER / 'README.md').read_text(encoding='utf-8')
     if f'<!-- report {file.stem} -->' in readme:

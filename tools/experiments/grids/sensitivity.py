@@ -4,7 +4,7 @@
 title = 'Fashion-MNIST: settings, chosen on validation images'
 metric = 'accuracy/top1'
 data = dict(kind='fashion_mnist')
-baselines = ('alone', 'kd')
+references = ('baseline', 'kd')
 parts = ('val',)
 seeds = (0, 1)  # of the teachers
 
@@ -19,7 +19,7 @@ features = ('fitnets', 'dpk_no_prior', 'dpk_fixed', 'dpk')
 
 # (method, what is shown, options, seeds). What is chosen from has two seeds, the rest shows trends.
 settings = [
-    ('alone', {'lr': lr}, {'optim_wrapper.optimizer.lr': lr}, (0, 1)) for lr in (0.1, 0.2, 0.4)
+    ('baseline', {'lr': lr}, {'optim_wrapper.optimizer.lr': lr}, (0, 1)) for lr in (0.1, 0.2, 0.4)
 ]
 settings += [('kd', {'weight': weight}, {kd: weight}, (0, 1)) for weight in (0.2, 0.8, 3.2)]
 # 0.2 is the paper's, for networks and images of another kind
@@ -70,7 +70,7 @@ def network(prefix):
 
 
 def student_options(method):
-    if method == 'alone':
+    if method == 'baseline':
         return {}
     if method == 'kd':
         return network('model.teacher')
@@ -96,10 +96,10 @@ entries = [
 entries += [
     dict(
         name=entry_name(method, shown, seed),
-        config=f'{folder}/{method}.py',
+        config=f'{folder}/{"alone" if method == "baseline" else method}.py',
         method=method,
         seed=seed,
-        teacher=None if method == 'alone' else f'teacher-s{seed}',
+        teacher=None if method == 'baseline' else f'teacher-s{seed}',
         setting=shown,
         options={**student_options(method), **options},
     )
