@@ -32,7 +32,7 @@ MOVED = {
 
 
 class MovedModuleFinder(importlib.abc.MetaPathFinder):
-    """Asked last, after every place where a module could be found."""
+    """Asked first: a folder that holds nothing but old caches would be found as a namespace package."""
 
     def find_spec(
         self, fullname: str, path: Any = None, target: ModuleType | None = None
@@ -52,4 +52,4 @@ class MovedModuleFinder(importlib.abc.MetaPathFinder):
 def install() -> None:
     """Lets imports of old names end in that sentence. Calling it again does nothing more."""
     if not any(isinstance(finder, MovedModuleFinder) for finder in sys.meta_path):
-        sys.meta_path.append(MovedModuleFinder())
+        sys.meta_path.insert(0, MovedModuleFinder())
