@@ -1,8 +1,8 @@
 """A small COCO-format detection set of drawn shapes.
 
-It stands in for COCO where nothing can be downloaded: hard enough that a small detector trained
-alone stays far behind a larger one, easy enough that both learn within minutes on two CPU cores.
-No dataset class is needed: `mmdet.CocoDataset` reads it with `metainfo=METAINFO`.
+It stands in for COCO where nothing can be downloaded: hard enough that a small detector
+stays far behind a larger one, easy enough that both learn within minutes on two CPU cores.
+No dataset class is needed: ``mmdet.CocoDataset`` reads it with ``metainfo=METAINFO``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dpk_mm.fileio import write_json_atomically
 
 SHAPES_CLASSES = ('rectangle', 'ellipse', 'triangle', 'cross', 'ring')
 
-#: `metainfo` for `mmdet.CocoDataset`; the colours are Okabe and Ito's colour-blind safe ones.
+#: ``metainfo`` for ``mmdet.CocoDataset``; the colours are Okabe and Ito's colour-blind safe ones.
 METAINFO: dict[str, Any] = {
     'classes': SHAPES_CLASSES,
     'palette': [(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0)],
@@ -43,11 +43,11 @@ class ShapeObject:
     """One drawn object.
 
     Attributes:
-        label: Index into `SHAPES_CLASSES`.
-        mask: Bool `[H, W]`, every pixel the object covers inside the image, also those that
+        label: Index into ``SHAPES_CLASSES``.
+        mask: Bool ``[H, W]``, every pixel the object covers inside the image, also those that
             another object hides. The box is the extent of this mask.
-        visible: Bool `[H, W]`, the part of `mask` that no later object hides.
-        bbox: `(x, y, width, height)` in pixels, COCO's convention: `x + width` is one past the
+        visible: Bool ``[H, W]``, the part of ``mask`` that no later object hides.
+        bbox: ``(x, y, width, height)`` in pixels, COCO's convention: ``x + width`` is one past the
             last covered column.
     """
 
@@ -59,7 +59,7 @@ class ShapeObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image, BGR uint8 `[H, W, 3]` as OpenCV writes it, and its objects in drawing order."""
+    """An image, BGR uint8 ``[H, W, 3]`` as OpenCV writes it, and its objects in drawing order."""
 
     image: np.ndarray
     objects: list[ShapeObject]
@@ -71,14 +71,14 @@ def shape_mask(
     """Draws one shape and returns the pixels it covers.
 
     Args:
-        label: Index into `SHAPES_CLASSES`.
-        centre: `(x, y)` in pixels; may lie near or beyond the border, the shape is clipped.
-        half: `(rx, ry)` in pixels: the shape spans columns `x - rx` to `x + rx` and rows `y - ry`
-            to `y + ry`, both ends included.
+        label: Index into ``SHAPES_CLASSES``.
+        centre: ``(x, y)`` in pixels; may lie near or beyond the border, the shape is clipped.
+        half: ``(rx, ry)`` in pixels: the shape spans columns ``x - rx`` to ``x + rx`` and rows ``y - ry``
+            to ``y + ry``, both ends included.
         image_size: Side of the square image in pixels.
 
     Returns:
-        Bool mask `[image_size, image_size]`.
+        Bool mask ``[image_size, image_size]``.
     """
     mask = np.zeros((image_size, image_size), np.uint8)
     (cx, cy), (rx, ry) = centre, half
@@ -105,7 +105,7 @@ def shape_mask(
 
 
 def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Returns the extent `(x, y, width, height)` of a bool mask `[H, W]` that is not empty."""
+    """Returns the extent ``(x, y, width, height)`` of a bool mask ``[H, W]`` that is not empty."""
     columns = np.flatnonzero(mask.any(axis=0))
     rows = np.flatnonzero(mask.any(axis=1))
     x, y = int(columns[0]), int(rows[0])
@@ -170,7 +170,7 @@ def render_scene(split: str, index: int, image_size: int = 128, seed: int = 0) -
     of 10,000, and the splits share no random stream.
 
     Args:
-        split: `'train'` or `'val'`.
+        split: ``'train'`` or ``'val'``.
         index: Number of the image within its split, from 0.
         image_size: Side of the square image in pixels, at least 96.
         seed: Seed of the whole set, not negative.
@@ -179,7 +179,7 @@ def render_scene(split: str, index: int, image_size: int = 128, seed: int = 0) -
         The image and its two to five objects.
 
     Raises:
-        ValueError: If `split` is unknown or `image_size` too small.
+        ValueError: If ``split`` is unknown or ``image_size`` too small.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, got '{split}'.")
@@ -204,8 +204,8 @@ def generate_shapes(
 ) -> bool:
     """Writes the set in COCO format, unless it is there already.
 
-    Layout: `train/000000.png ...`, `val/000000.png ...`, `annotations/train.json`,
-    `annotations/val.json`, and `shapes.json` with the parameters. `shapes.json` says whether the
+    Layout: ``train/000000.png ...``, ``val/000000.png ...``, ``annotations/train.json``,
+    ``annotations/val.json``, and ``shapes.json`` with the parameters. ``shapes.json`` says whether the
     set is complete, so a generation that was interrupted is carried to its end by the next call.
 
     Args:
@@ -221,7 +221,7 @@ def generate_shapes(
 
     Raises:
         ValueError: If an argument is out of range, or the folder holds a set with other
-            parameters and `force` is False.
+            parameters and ``force`` is False.
         FileExistsError: If the folder holds annotations that this function did not write.
     """
     if num_train < 1 or num_val < 1:

@@ -219,6 +219,7 @@ class EntryRun:
         scores: dict[str, float],
     ) -> dict[str, Any]:
         teacher = None if entry.teacher is None else self._results[entry.teacher]
+        threads = worker_threads()
         return {
             'grid': self._grid.name,
             'title': self._grid.title,
@@ -236,7 +237,7 @@ class EntryRun:
             'seconds': round(state.seconds, 1),
             'train_seconds': round(state.train_seconds, 1),
             'test_seconds': round(state.test_seconds, 1),
-            'threads': worker_threads(),
+            'threads': int(threads) if threads.isdigit() else threads,
             **self._about,
             'config': entry.config,
             'options': self._commands.own_options(entry),
