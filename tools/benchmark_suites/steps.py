@@ -50,9 +50,7 @@ def build_step(
         The model in training mode, and its optimizer wrapper.
     """
     model = MODELS.build(cfg.model).to(device).train()
-    for hook_cfg in cfg.get('custom_hooks', []):
-        if 'MaskRatio' not in hook_cfg['type']:
-            continue
+    for hook_cfg in mask_ratio_hooks(cfg):
         hook = HOOKS.build(hook_cfg)
         assert isinstance(hook, MaskRatioHook)
         policy = hook.policy
@@ -67,6 +65,12 @@ def build_step(
             part.update(type='AmpOptimWrapper', dtype=amp)
             part.loss_scale = 'dynamic' if amp == 'float16' else 1.0
     return model, build_optim_wrapper(model, wrapper)
+
+
+def mask_ratio_hooks(cfg: Config) -> list[Any]:
+    """The configs of the hooks that set mask ratios, wherever they stand."""
+    hooks = [*cfg.get('default_hooks', {}).values(), *cfg.get('custom_hooks', [])]
+    return [hook for hook in hooks if hook is not None and 'MaskRatio' in hook['type']]
 
 
 def _is_part(value: Any) -> bool:
@@ -87,7 +91,7 @@ def with_losses(cfg: Config, names: Sequence[str], stages: Sequence[str] | None 
     """A distillation config reduced to some of its losses, and a ``DPKLoss`` to some stages."""
     out = copy.deepcopy(cfg)
     distiller = out.model.distiller
-    for key in ('distill_losses', 'loss_forward_mappings'):
+    for key in {'distill_losses', 'loss_forward_mappings'} & set(distiller):
         distiller[key] = {k: v for k, v in distiller[key].items() if k in names}
     for loss in distiller.distill_losses.values():
         if stages is not None and 'transforms' in loss:
@@ -122,7 +126,7 @@ def _variants(cfg: Config, compare: Sequence[str], mmrazor_losses: bool) -> dict
     variants[f'DPK, {" and ".join(stages)}' if stages else 'this config'] = cfg
     for filename in compare:
         variants[Path(filename).stem] = load_config(filename)
-    if mmrazor_losses and is_detector(cfg) and 'neck' in cfg.model.distiller.student_recorders:
+    if mmrazor_losses and is_detector(cfg) and 'neck' in cfg.model.architecture:
         channels = tuple(cfg.model[side].neck.out_channels for side in ('architecture', 'teacher'))
         for method in MMRAZOR_METHODS:
             variants[f"mmrazor's {method}"] = mmrazor_config(cfg, method, channels)

@@ -22,7 +22,7 @@ import dpk_mm
 
 from .batches import make_batch
 from .rows import Row
-from .steps import build_step, default_image_size, load_config
+from .steps import build_step, default_image_size, load_config, mask_ratio_hooks
 from .timing import Case
 
 PACKAGE = Path(dpk_mm.__file__).parent
@@ -199,7 +199,7 @@ def syncs(
     data = make_batch(cfg, batch_size or cfg.train_dataloader.batch_size, size, boxes_per_image)
     rows = []
     for late in (False, True):
-        for hook in cfg.get('custom_hooks', []):
+        for hook in mask_ratio_hooks(cfg):
             if hook['type'].endswith(('CKAMaskRatioHook', 'CosineMaskRatioHook')):
                 hook.one_step_late = late
         model, optimizer = build_step(cfg, device, amp)
