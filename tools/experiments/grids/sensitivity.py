@@ -54,7 +54,7 @@ settings += [
     for encoder, decoder in ((1, 1), (4, 4))
 ]
 settings += [('dpk', {'patch size': 2}, {feat: base, f'{stage}.patch_size': 2}, (0,))]
-late = 'custom_hooks.0.one_step_late'
+late = 'default_hooks.mask_ratio.one_step_late'
 settings += [('dpk', {'ratio': 'one step late'}, {feat: base, late: True}, (0, 1))]
 
 # The teacher in the middle of those of fashion_teachers.py.
