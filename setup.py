@@ -20,20 +20,51 @@ def read_requirements(name: str) -> list:
     return [line for line in lines if line and not line.startswith('#')]
 
 
+# The tools that work without the repository; the others need its `tools` package or are about it.
+WHEEL_TOOLS = (
+    'analysis',
+    'convert_cifar_teacher.py',
+    'dist_test.sh',
+    'dist_train.sh',
+    'export_student.py',
+    'slurm_test.sh',
+    'slurm_train.sh',
+    'test.py',
+    'train.py',
+)
+
+
 class BuildWithConfigs(build_py):
-    """Adds configs and tools to the wheel as `dpk_mm/.mim/`, as OpenMMLab packages do."""
+    """Adds configs and tools to the wheel as `dpk_mm/.mim/`, as OpenMMLab packages do.
+
+    `model-index.yml` is what `mim search` and `mim download` read. Results stay in the repository: they were nine
+    tenths of the wheel.
+    """
 
     def run(self) -> None:
-        super().run()
         if self.editable_mode:  # the repository itself is at hand
+            super().run()
             return
-        for folder in ('configs', 'tools'):
-            target = Path(self.build_lib) / 'dpk_mm' / '.mim' / folder
-            shutil.rmtree(target, ignore_errors=True)
-            if (ROOT / folder).is_dir():
-                shutil.copytree(
-                    ROOT / folder, target, ignore=shutil.ignore_patterns('__pycache__', '*.pyc')
-                )
+        # setuptools packs all that lies there, also modules that an earlier build found and that moved since.
+        package = Path(self.build_lib) / 'dpk_mm'
+        shutil.rmtree(package, ignore_errors=True)
+        super().run()
+        mim = package / '.mim'
+        copy_texts(ROOT / 'configs', mim / 'configs')
+        for name in WHEEL_TOOLS:
+            copy_texts(ROOT / 'tools' / name, mim / 'tools' / name)
+        copy_texts(ROOT / 'model-index.yml', mim / 'model-index.yml')
+
+
+def copy_texts(source: Path, target: Path) -> None:
+    """Copies a file, or of a folder the code and the pages that are about it."""
+    if source.is_dir():
+        for item in sorted(source.iterdir()):
+            if item.name not in ('results', '__pycache__'):
+                copy_texts(item, target / item.name)
+    elif source.suffix in ('.md', '.py', '.sh', '.yml'):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
 
 
 readme = ROOT / 'README.md'

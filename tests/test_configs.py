@@ -8,8 +8,8 @@ from mmengine.registry import init_default_scope
 
 import dpk_mm  # noqa: F401
 from dpk_mm.checkpoint.student_config import student_config
-from dpk_mm.datasets import METAINFO
 from tests.helpers.meta import parameters_on_meta
+from tools.shapes import METAINFO
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 DETECTORS = ('faster_rcnn', 'retinanet')

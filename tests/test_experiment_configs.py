@@ -48,18 +48,18 @@ def test_all_files_are_looked_at():
 
 @pytest.mark.parametrize(('family', 'method'), DISTILLED)
 def test_methods_differ_in_the_distillation_alone(family, method):
-    alone, cfg, teacher = load(family, 'alone'), load(family, method), load(family, 'teacher')
-    assert plain(cfg.model.architecture) == plain(alone.model)
+    baseline, cfg, teacher = load(family, 'alone'), load(family, method), load(family, 'teacher')
+    assert plain(cfg.model.architecture) == plain(baseline.model)
     assert plain(cfg.model.teacher) == plain(teacher.model)
     assert not cfg.model.get('inherit')
     for key in TRAINING:
-        assert cfg[key] == alone[key], key
+        assert cfg[key] == baseline[key], key
     students = cfg.optim_wrapper
     if 'constructor' in students:
         assert set(students) <= {'type', 'constructor', 'clip_grad', 'architecture', 'distiller'}
-        assert students.get('clip_grad') == alone.optim_wrapper.get('clip_grad')
+        assert students.get('clip_grad') == baseline.optim_wrapper.get('clip_grad')
         students = students.architecture
-    assert students.optimizer == alone.optim_wrapper.optimizer
+    assert students.optimizer == baseline.optim_wrapper.optimizer
 
 
 @pytest.mark.parametrize('family', FAMILIES)

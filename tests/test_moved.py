@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-import dpk_mm  # noqa: F401
+import dpk_mm
 from dpk_mm._moved import MOVED, MovedModuleFinder, install
 
 
@@ -14,11 +14,23 @@ from dpk_mm._moved import MOVED, MovedModuleFinder, install
 def test_the_old_name_ends_in_the_new_one(old):
     with pytest.raises(ModuleNotFoundError) as caught:
         importlib.import_module(old)
+    assert str(caught.value) == f'{old} is now {MOVED[old]}; import it from there.'
     assert caught.value.name == old
-    new = re.findall(r'dpk_mm[\w.]*\w', str(caught.value).removeprefix(old))
-    assert new
-    for name in new:
-        importlib.import_module(name)  # it is there
+    for new in re.findall(r'(?:dpk_mm|tools)[\w.]*\w', MOVED[old]):
+        importlib.import_module(new)  # it is there
+
+
+def test_a_module_of_a_package_that_left_names_the_new_place():
+    with pytest.raises(ModuleNotFoundError, match='dpk_mm.experiments is now tools.experiments'):
+        importlib.import_module('dpk_mm.experiments.grid')
+
+
+def test_folders_of_old_caches_are_not_taken_for_the_package(tmp_path, monkeypatch):
+    # what git leaves behind when it removes the files of a package
+    (tmp_path / 'quickstart' / '__pycache__').mkdir(parents=True)
+    monkeypatch.setattr(dpk_mm, '__path__', [*dpk_mm.__path__, str(tmp_path)])
+    with pytest.raises(ModuleNotFoundError, match='is now tools.quickstart'):
+        importlib.import_module('dpk_mm.quickstart')
 
 
 def test_other_names_are_not_touched():

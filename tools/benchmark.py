@@ -7,17 +7,20 @@ the step), syncs (where the host waits for the device), fgd, fgd_boxes, fgd_leve
 
 import argparse
 import sys
+from pathlib import Path
 
 import torch
 from mmengine.logging import MMLogger
 from rich.console import Console
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import dpk_mm  # noqa: F401 (repairs mmrazor)
-from dpk_mm.benchmark import functions, growth, report
-from dpk_mm.benchmark.imports import imports
-from dpk_mm.benchmark.parts import parts
-from dpk_mm.benchmark.steps import steps
-from dpk_mm.benchmark.syncs import syncs
+from tools.benchmark_suites import functions, growth, report
+from tools.benchmark_suites.imports import imports
+from tools.benchmark_suites.parts import parts
+from tools.benchmark_suites.steps import steps
+from tools.benchmark_suites.syncs import syncs
 
 STEP_SUITES = ('step', 'parts', 'image_side', 'batch_size', 'ranks', 'syncs')
 SUITES = (*STEP_SUITES, *functions.SUITES, 'imports')
@@ -38,7 +41,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=15, help='counted calls of each case')
     parser.add_argument('--warmup', type=int, default=2, help='calls before them (step, parts)')
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='CUDA if there is one')
-    parser.add_argument('--no-rivals', action='store_true', help="leave out mmrazor's own losses")
+    parser.add_argument(
+        '--no-mmrazor-losses', action='store_true', help="leave out mmrazor's own losses (step)"
+    )
     parser.add_argument('--no-memory', action='store_true', help='leave out peak memory (step)')
     parser.add_argument('--target', default='', help='shown beside the config in the step suite')
     parser.add_argument('--json', metavar='FILE', help='write all figures')
@@ -82,8 +87,8 @@ def main() -> None:
             elif suite == 'syncs':
                 found = syncs(args.config, **common)
             else:
-                rivals = not args.no_rivals
-                common |= dict(compare=args.compare, rivals=rivals, target=args.target)
+                common |= dict(compare=args.compare, target=args.target)
+                common['mmrazor_losses'] = not args.no_mmrazor_losses
                 common['with_memory'] = not args.no_memory
                 found = steps(args.config, args.rounds, **common)
         console.print(report.table(suite, found))

@@ -2,8 +2,11 @@
 
 import argparse
 import sys
+from pathlib import Path
 
-from dpk_mm.datasets import generate_shapes
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.shapes import generate_shapes
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains a mini teacher on a generated dataset, then one student alone, with FGD, and with DPK + FGD, and
-# compares them. Run it again to continue where it stopped; it does only what is missing.
+# Trains a mini teacher on a generated dataset, then one student without it (the baseline), with FGD, and with
+# DPK + FGD, and compares them. Run it again to continue where it stopped; it does only what is missing.
 #
 #   bash tools/quickstart.sh [--detector faster_rcnn|retinanet] [--fresh] [--smoke] [--help]
 #
@@ -24,4 +24,4 @@ if [[ -z "${DPK_PYTHON:-}" ]]; then
 fi
 # mmengine imports pkg_resources, which says so in every process; the reader of this console can do nothing about it
 export PYTHONWARNINGS="${PYTHONWARNINGS:+$PYTHONWARNINGS,}ignore:pkg_resources is deprecated as an API:UserWarning"
-exec "$DPK_PYTHON" -m dpk_mm.quickstart "$@"
+exec "$DPK_PYTHON" -m tools.quickstart "$@"

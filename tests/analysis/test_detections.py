@@ -14,8 +14,8 @@ from dpk_mm.analysis.detections import (
     show_detections,
 )
 from dpk_mm.analysis.training_curves import COLOURS
-from dpk_mm.datasets import SHAPES_CLASSES, generate_shapes, render_scene
 from dpk_mm.errors import UsageError
+from tools.shapes import SHAPES_CLASSES, generate_shapes, render_scene
 
 DETECTOR = {
     'type': 'RetinaNet',

@@ -11,7 +11,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 import dpk_mm  # noqa: F401
-from dpk_mm.datasets import generate_shapes
+from tools.shapes import generate_shapes
 
 ROOT = Path(__file__).parents[2]
 DPK = 'configs/mini/faster_rcnn_dpk.py'

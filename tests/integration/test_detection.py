@@ -10,8 +10,8 @@ import mmdet
 import pytest
 import torch
 
-from dpk_mm.datasets import generate_shapes
 from tests.helpers.forked import run_tool
+from tools.shapes import generate_shapes
 
 pytestmark = pytest.mark.slow
 

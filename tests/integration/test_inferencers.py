@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 
 import dpk_mm  # noqa: F401
 from dpk_mm.checkpoint.student_config import student_config
-from dpk_mm.datasets import generate_shapes
+from tools.shapes import generate_shapes
 
 MINI = Path(__file__).parents[2] / 'configs' / 'mini'
 

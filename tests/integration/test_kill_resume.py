@@ -20,7 +20,7 @@ from mmpretrain.registry import MODELS
 
 import dpk_mm  # noqa: F401
 from dpk_mm.compat import load_checkpoint_file
-from dpk_mm.datasets import generate_shapes
+from tools.shapes import generate_shapes
 
 pytestmark = pytest.mark.slow
 

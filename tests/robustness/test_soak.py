@@ -118,7 +118,7 @@ def _soak(folder: Path) -> None:
     import torch
 
     import dpk_mm  # noqa: F401
-    from dpk_mm.datasets import generate_shapes
+    from tools.shapes import generate_shapes
 
     # isort: split
     from mmengine.hooks import Hook

@@ -1,11 +1,14 @@
 """Turns the results of tools/experiments/run.py into Markdown tables and plots."""
 
 import argparse
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from dpk_mm.cli.errors import readable_errors
-from dpk_mm.experiments.report import BASELINES, write_report
-from dpk_mm.experiments.results import read_results
+from tools.experiments.pages import REFERENCES, write_report
+from tools.experiments.results import read_results
 
 
 def parse_args() -> argparse.Namespace:
@@ -13,10 +16,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('results', nargs='+', help='results.jsonl of one or more grids')
     parser.add_argument('--out', type=Path, required=True, help='folder of the tables and plots')
     parser.add_argument(
-        '--baselines',
+        '--references',
         nargs='+',
-        default=BASELINES,
-        help='methods that the others are compared with (default: alone kd fitnets fgd)',
+        default=REFERENCES,
+        help='methods that the others are compared with (default: baseline kd fitnets fgd)',
     )
     parser.add_argument(
         '--readme',
@@ -30,7 +33,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     results = [result for path in args.results for result in read_results(path)]
-    for file in write_report(results, args.out, args.baselines, args.title, args.readme):
+    for file in write_report(results, args.out, args.references, args.title, args.readme):
         print(file)
 
 

@@ -9,11 +9,14 @@ import torch
 from mmengine.config import DictAction
 from rich.console import Console
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from dpk_mm.cli.errors import readable_errors
-from dpk_mm.experiments.data import prepare
-from dpk_mm.experiments.grid import load_grid
-from dpk_mm.experiments.results import usable_cores
-from dpk_mm.experiments.runner import GridRunner
+from tools.experiments.console import GridConsole
+from tools.experiments.data import prepare
+from tools.experiments.grid import load_grid
+from tools.experiments.results import RESULTS_FILE, usable_cores
+from tools.experiments.runner import GridRunner
 
 EXIT_STOPPED = 130
 
@@ -27,11 +30,11 @@ def parse_args() -> argparse.Namespace:
         '--workers',
         type=int,
         default=2 if torch.cuda.is_available() else usable_cores(),
-        help='trainings at a time, which share the cores (default: one for each core; 2 with a GPU)',
+        help='trainings at a time (default: one for each core; 2 with a GPU)',
     )
     parser.add_argument('--only', metavar='PATTERN', help="names of entries, such as 'dpk-*'")
     parser.add_argument(
-        '--list', action='store_true', help='tell what is done and what is missing, and run nothing'
+        '--list', action='store_true', help='show what is done and what is missing, and run nothing'
     )
     parser.add_argument(
         '--cfg-options',
@@ -51,9 +54,9 @@ def main() -> int:
     data_options = {}
     if not args.list:
         data_options = prepare(grid.data, args.data, args.work_dir.resolve() / 'data')
-    runner = GridRunner(
-        grid, root, args.work_dir, data_options, args.cfg_options, args.workers, console
-    )
+    folder = args.work_dir.resolve() / grid.name
+    reporter = GridConsole(grid, folder / RESULTS_FILE, args.workers, console)
+    runner = GridRunner(grid, root, folder, data_options, args.cfg_options, args.workers, reporter)
     if args.list:
         for name, state in runner.status(args.only).items():
             console.print(f'{state:8}{name}', markup=False, highlight=False)
@@ -66,7 +69,7 @@ def main() -> int:
         return EXIT_STOPPED
     console.print(
         f'{len(summary.done)} done, {len(summary.earlier)} done earlier, {len(summary.failed)} '
-        f'failed, {len(summary.skipped)} not run: {runner.results_file}',
+        f'failed, {len(summary.skipped)} not run: {runner.results.path}',
         highlight=False,
         soft_wrap=True,
     )

@@ -17,9 +17,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import dpk_mm  # noqa: F401
-from dpk_mm.datasets import generate_shapes
 from dpk_mm.errors import UsageError
 from tests.helpers.forked import run_ranks
+from tools.shapes import generate_shapes
 
 ROOT = Path(__file__).parents[3]
 SIZE, CLASSES, WRONG_FROM = 100, 5, 80

@@ -1,22 +1,22 @@
 # Blood cells with a RetinaNet: one small student, teachers of two widths. The student trains on 40 images, the
 # teachers on 150, settings are chosen on 55 others, and the 87 images of the validation file are the held-out part.
-from dpk_mm.experiments.blood_cells import student, teacher
+from tools.experiments.blood_cells import student, teacher
 
 title = 'BCCD, RetinaNet: one student, two teachers'
 metric = 'coco/bbox_mAP'
 data = dict(kind='coco_split', num_val=55)
-baselines = ('alone', 'fgd')
+references = ('baseline', 'fgd')
 detector = 'retinanet'
 widths = (16, 32)
 seeds = (0, 1, 2)
 # What bccd_retinanet_weights.py found best on the 55 images, with one seed.
-rates = dict(alone=4e-3, fgd=4e-3, dpk=4e-3)
+rates = dict(baseline=4e-3, fgd=4e-3, dpk=4e-3)
 factors = dict(fgd=0.3, dpk=0.3)
 levels = dict(without_level='P3')  # of DPK; there it is FGD alone, as on the paper's finest level
 
 # One teacher of each width for all seeds, as in the paper: the spread is the students'.
 entries = [teacher(detector, width, 0) for width in reversed(widths)]
-entries += [student(detector, 'alone', seed, rates['alone']) for seed in seeds]
+entries += [student(detector, 'baseline', seed, rates['baseline']) for seed in seeds]
 entries += [
     student(detector, method, seed, rates[method], width, factors[method], **more)
     for seed in seeds

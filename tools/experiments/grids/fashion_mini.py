@@ -1,10 +1,10 @@
-# The mini pair on Fashion-MNIST as its configs have it: teacher, student alone, KD, DPK.
+# The mini pair on Fashion-MNIST as its configs have it: teacher, baseline, KD, DPK.
 # Evaluated on the 10,000 test images; `val` are the last 10,000 training images, which no model
 # of this grid has seen.
 title = 'The mini pair on Fashion-MNIST'
 metric = 'accuracy/top1'
 data = dict(kind='fashion_mnist')
-baselines = ('alone', 'kd')
+references = ('baseline', 'kd')
 seeds = (0, 1, 2)
 
 options = {
@@ -29,8 +29,8 @@ entries = [
         config=config.format(role),
         method=method,
         seed=seed,
-        teacher=None if method == 'alone' else f'teacher-s{seed}',
+        teacher=None if method == 'baseline' else f'teacher-s{seed}',
     )
     for seed in seeds
-    for method, role in (('alone', 'none'), ('kd', 'kd'), ('dpk', 'dpk'))
+    for method, role in (('baseline', 'none'), ('kd', 'kd'), ('dpk', 'dpk'))
 ]

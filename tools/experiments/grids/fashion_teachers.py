@@ -6,12 +6,12 @@
 title = 'Fashion-MNIST: one student, three teachers'
 metric = 'accuracy/top1'
 data = dict(kind='fashion_mnist')
-baselines = ('alone', 'kd')
+references = ('baseline', 'kd')
 widths = (8, 16, 24)
 seeds = (0, 1, 2)
 weights = dict(kd=0.8, fitnets=250.0, dpk_no_prior=250.0, dpk_fixed=250.0, dpk=250.0)
 # of those that are not best at the configs' 0.2
-rates = {method: {'optim_wrapper.optimizer.lr': 0.4} for method in ('alone', 'kd')}
+rates = {method: {'optim_wrapper.optimizer.lr': 0.4} for method in ('baseline', 'kd')}
 
 folder = 'configs/experiments/fashion'
 prefix = 'model.distiller.distill_losses'
@@ -49,11 +49,11 @@ entries = [
 ]
 entries += [
     dict(
-        name=f'alone-s{seed}',
+        name=f'baseline-s{seed}',
         config=f'{folder}/alone.py',
-        method='alone',
+        method='baseline',
         seed=seed,
-        options=rates['alone'],
+        options=rates['baseline'],
     )
     for seed in seeds
 ]

@@ -4,7 +4,7 @@
 title = 'Fashion-MNIST: settings, chosen on validation images'
 metric = 'accuracy/top1'
 data = dict(kind='fashion_mnist')
-baselines = ('alone', 'kd')
+references = ('baseline', 'kd')
 parts = ('val',)
 seeds = (0, 1)  # of the teachers
 
@@ -19,7 +19,7 @@ features = ('fitnets', 'dpk_no_prior', 'dpk_fixed', 'dpk')
 
 # (method, what is shown, options, seeds). What is chosen from has two seeds, the rest shows trends.
 settings = [
-    ('alone', {'lr': lr}, {'optim_wrapper.optimizer.lr': lr}, (0, 1)) for lr in (0.1, 0.2, 0.4)
+    ('baseline', {'lr': lr}, {'optim_wrapper.optimizer.lr': lr}, (0, 1)) for lr in (0.1, 0.2, 0.4)
 ]
 settings += [('kd', {'weight': weight}, {kd: weight}, (0, 1)) for weight in (0.2, 0.8, 3.2)]
 # 0.2 is the paper's, for networks and images of another kind
@@ -54,7 +54,7 @@ settings += [
     for encoder, decoder in ((1, 1), (4, 4))
 ]
 settings += [('dpk', {'patch size': 2}, {feat: base, f'{stage}.patch_size': 2}, (0,))]
-late = 'custom_hooks.0.one_step_late'
+late = 'default_hooks.mask_ratio.one_step_late'
 settings += [('dpk', {'ratio': 'one step late'}, {feat: base, late: True}, (0, 1))]
 
 # The teacher in the middle of those of fashion_teachers.py.
@@ -70,7 +70,7 @@ def network(prefix):
 
 
 def student_options(method):
-    if method == 'alone':
+    if method == 'baseline':
         return {}
     if method == 'kd':
         return network('model.teacher')
@@ -96,10 +96,10 @@ entries = [
 entries += [
     dict(
         name=entry_name(method, shown, seed),
-        config=f'{folder}/{method}.py',
+        config=f'{folder}/{"alone" if method == "baseline" else method}.py',
         method=method,
         seed=seed,
-        teacher=None if method == 'alone' else f'teacher-s{seed}',
+        teacher=None if method == 'baseline' else f'teacher-s{seed}',
         setting=shown,
         options={**student_options(method), **options},
     )

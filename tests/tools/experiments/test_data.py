@@ -1,0 +1,106 @@
+import gzip
+import json
+
+import pytest
+
+from dpk_mm.errors import UsageError
+from tools.experiments.data import IDX_FILES, LOADERS, prepare, split_annotations
+
+FASHION = {'kind': 'fashion_mnist'}
+
+
+def test_packed_files_are_unpacked_beside_the_results(tmp_path):
+    source, folder = tmp_path / 'packed', tmp_path / 'work'
+    source.mkdir()
+    for name in IDX_FILES:
+        with gzip.open(source / f'{name}.gz', 'wb') as file:
+            file.write(name.encode())
+    before = sorted(source.iterdir())
+    options = prepare(FASHION, source, folder)
+    assert options == {
+        f'{loader}.dataset.data_root': str(folder / 'fashion_mnist') for loader in LOADERS
+    }
+    for name in IDX_FILES:
+        assert (folder / 'fashion_mnist' / name).read_bytes() == name.encode()
+    assert sorted(source.iterdir()) == before
+    assert sorted(p.name for p in (folder / 'fashion_mnist').iterdir()) == sorted(IDX_FILES)
+    assert prepare(FASHION, source, folder) == options  # again, with the files there
+
+
+def test_unpacked_files_are_taken_where_they_are(tmp_path):
+    for name in IDX_FILES:
+        (tmp_path / name).write_text('')
+    options = prepare(FASHION, tmp_path, tmp_path / 'work')
+    assert set(options.values()) == {str(tmp_path)}
+    assert not (tmp_path / 'work').exists()
+
+
+@pytest.mark.parametrize(
+    ('spec', 'source', 'message'),
+    [
+        (FASHION, '.', 'holds neither train-images-idx3-ubyte nor'),
+        (FASHION, None, 'needs the fashion_mnist data: give its folder with --data'),
+        ({'kind': 'coco_split'}, '.', 'has no annotations/train.json'),
+        ({'kind': 'imagenet'}, '.', "data.kind is 'imagenet'; known are fashion_mnist, coco_split"),
+    ],
+)
+def test_missing_data_is_an_error(tmp_path, spec, source, message):
+    with pytest.raises(UsageError, match=message):
+        prepare(spec, source and tmp_path / source, tmp_path / 'work')
+
+
+def test_no_data_no_options(tmp_path):
+    assert prepare({}, None, tmp_path) == {}
+
+
+def coco(first, count):
+    images = [{'id': first + i, 'file_name': f'{first + i}.jpg'} for i in range(count)]
+    boxes = [
+        {'id': 10 * image['id'] + k, 'image_id': image['id']} for image in images for k in (0, 1)
+    ]
+    return {'images': images, 'annotations': boxes, 'categories': [{'id': 1}]}
+
+
+def ids(content):
+    return [image['id'] for image in content['images']]
+
+
+def test_split_keeps_each_image_with_its_boxes_once():
+    content = coco(100, 20)
+    train, val = split_annotations(content, 6, seed=3)
+    assert len(ids(val)) == 6 and len(ids(train)) == 14
+    assert sorted(ids(train) + ids(val)) == ids(content)
+    for part in (train, val):
+        assert part['categories'] == content['categories']
+        assert ids(part) == sorted(ids(part))
+        assert {box['image_id'] for box in part['annotations']} == set(ids(part))
+        assert len(part['annotations']) == 2 * len(ids(part))
+    backwards = {**content, 'images': content['images'][::-1]}
+    assert set(ids(split_annotations(backwards, 6, seed=3)[1])) == set(ids(val))
+    assert ids(split_annotations(content, 6, seed=4)[1]) != ids(val)
+
+
+@pytest.mark.parametrize('num_val', [0, 20])
+def test_split_without_a_part_is_refused(num_val):
+    with pytest.raises(UsageError, match=f'in 1..19 for these images, got {num_val}'):
+        split_annotations(coco(1, 20), num_val)
+
+
+def test_coco_parts(tmp_path):
+    (tmp_path / 'annotations').mkdir()
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'annotations' / 'train.json').write_text(json.dumps(coco(100, 20)))
+    (tmp_path / 'annotations' / 'val.json').write_text(json.dumps(coco(200, 5)))
+    options = prepare({'kind': 'coco_split', 'num_val': 6}, tmp_path, tmp_path / 'work')
+    parts = {}
+    for part in ('train', 'val', 'test'):
+        dataset = f'{part}_dataloader.dataset'
+        assert options[f'{dataset}.data_root'] == f'{tmp_path}/'
+        assert options[f'{dataset}.data_prefix.img'] == 'images/'
+        with open(options[f'{dataset}.ann_file']) as file:
+            parts[part] = ids(json.load(file))
+        if part != 'train':
+            assert options[f'{part}_evaluator.ann_file'] == options[f'{dataset}.ann_file']
+    assert [len(parts[part]) for part in ('train', 'val', 'test')] == [14, 6, 5]
+    assert not set(parts['train']) & set(parts['val'])
+    assert parts['test'] == [200, 201, 202, 203, 204]

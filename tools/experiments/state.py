@@ -1,0 +1,93 @@
+"""What is known of one entry, kept in its folder so that a second run does only what is missing."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import IO
+
+from dpk_mm.errors import UsageError
+from dpk_mm.fileio import write_json_atomically
+
+STATE_FILE = 'phase.json'
+
+
+@dataclass
+class EntryState:
+    """State of one entry.
+
+    Attributes:
+        inputs: Digest of all that the result depends on; another one means to start over.
+        trained: Whether the training reached its end.
+        train_seconds: Wall-clock time of the training so far, interrupted attempts included.
+        test_seconds: The same of the evaluation.
+        finished_at: Time of completion in seconds since the epoch; entries that build on this one
+            take it into their inputs.
+    """
+
+    inputs: str
+    trained: bool = False
+    train_seconds: float = 0.0
+    test_seconds: float = 0.0
+    finished_at: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Time of training and evaluation together."""
+        return self.train_seconds + self.test_seconds
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the state to ``folder``, whole or not at all."""
+        write_json_atomically(Path(folder) / STATE_FILE, asdict(self))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> EntryState | None:
+        """Reads the state in ``folder``; None if there is none that can be read."""
+        try:
+            content = json.loads((Path(folder) / STATE_FILE).read_text(encoding='utf-8'))
+            # Earlier versions wrote other fields beside these.
+            return cls(**{f.name: content[f.name] for f in fields(cls) if f.name in content})
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+
+def last_checkpoint(work_dir: Path) -> str | None:
+    """Returns the newest checkpoint that a training finished writing, None if it is not there.
+
+    mmengine names it in the file ``last_checkpoint``, after the checkpoint itself is whole.
+    """
+    try:
+        checkpoint = (work_dir / 'last_checkpoint').read_text(encoding='utf-8').strip()
+    except FileNotFoundError:
+        return None
+    return checkpoint if checkpoint and Path(checkpoint).is_file() else None
+
+
+@contextmanager
+def exclusive(folder: str | os.PathLike[str]) -> Iterator[IO[str]]:
+    """Holds ``folder`` against a second run.
+
+    The lock goes with the open file: a command that gets the file passed holds it too, so a
+    training that outlives a killed driver keeps the next one out until it has ended.
+
+    Yields:
+        The open lock file.
+
+    Raises:
+        UsageError: If another process holds the folder.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder) / '.lock', 'a') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f'Another run, or a training that it left, is running in {folder}: wait for it or '
+                'stop it first.'
+            ) from None
+        yield file
