@@ -23,6 +23,7 @@ from ...modules import (
     MaskRatioPolicy,
 )
 from .passes import is_iteration_based, iterations_of_a_pass, passes_so_far
+from .precedence import gives_way
 
 _KEY = 'mask_ratio'
 
@@ -41,8 +42,8 @@ class MaskRatioHook(Hook):
 
     Raises:
         UsageError: (a ValueError) Here for bad arguments; before training if the model has no ``DPKLoss``, an argument
-            by stage does not name the stages of the model, or two losses give a policy that averages over
-            mini-batches a stage of the same name.
+            by stage does not name the stages of the model, several hooks set the ratio, or two losses give a policy
+            that averages over mini-batches a stage of the same name.
     """
 
     priority = 'NORMAL'
@@ -50,6 +51,7 @@ class MaskRatioHook(Hook):
     own_arguments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, **policy: Any) -> None:
+        policy.pop('_delete_', None)  # mmengine leaves it where no base has this key
         known = [*inspect.signature(self.policy_class).parameters, *self.own_arguments]
         for name in policy:
             if name not in known:
@@ -66,18 +68,9 @@ class MaskRatioHook(Hook):
 
     def before_run(self, runner) -> None:
         """Binds the policy; before any checkpoint is loaded, so that resuming finds it."""
+        if gives_way(self, MaskRatioHook, 'mask_ratio', runner):
+            return
         model = unwrap(runner.model)
-        others = [
-            hook
-            for hook in getattr(runner, 'hooks', ())
-            if isinstance(hook, MaskRatioHook) and hook is not self
-        ]
-        if others:
-            raise UsageError(
-                f'{type(self).__name__} and {type(others[0]).__name__} would both set the mask ratio; keep one, as '
-                "default_hooks = dict(mask_ratio=dict(_delete_=True, type='mmrazor....', ...)), and take the other one "
-                'out of custom_hooks.'
-            )
         losses = [module for module in model.modules() if isinstance(module, DPKLoss)]
         if not losses:
             raise UsageError(

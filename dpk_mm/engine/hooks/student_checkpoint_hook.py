@@ -18,6 +18,8 @@ from dpk_mm.checkpoint.student import STUDENT_CONFIG, read_student, save_student
 from dpk_mm.checkpoint.student_config import is_distillation, student_config, unwrap
 from dpk_mm.errors import UsageError
 
+from .precedence import gives_way
+
 BEST_FILE = 'student_best.pth'
 LAST_FILE = 'student_last.pth'
 STATE_KEY = 'student_checkpoint_hook'
@@ -76,11 +78,8 @@ class StudentCheckpointHook(Hook):
                 f'but the model is a plain {type(model).__name__}: take the hook out of the config, or train a '
                 'DPKDistill.'
             )
-        if any(isinstance(h, StudentCheckpointHook) and h is not self for h in runner.hooks):
-            raise UsageError(
-                'StudentCheckpointHook stands twice in the config, and both would write the same files; keep '
-                'default_hooks.student_checkpoint, which the configs of dpk_mm have, and take it out of custom_hooks.'
-            )
+        if gives_way(self, StudentCheckpointHook, 'student_checkpoint', runner):
+            return
         self._training = True
         if is_distillation(runner.cfg):
             self._config_text = student_config(runner.cfg).pretty_text

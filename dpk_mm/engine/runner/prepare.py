@@ -50,6 +50,7 @@ def prepare_config(
         UsageError: If an option does not fit the config or the machine.
     """
     cfg.launcher = launcher
+    _drop_removed_hooks(cfg)
     if teacher_ckpt is not None:
         if 'teacher' not in (cfg.get('model') or {}):
             raise UsageError(
@@ -124,6 +125,7 @@ def prepare_test_config(
     if cfg.get('test_dataloader') is None:
         raise UsageError(f'{cfg.filename} has no test_dataloader, so there is nothing to test on')
     cfg = student_config(cfg)
+    _drop_removed_hooks(cfg)
     cfg.launcher = launcher
     # the tool loads the weights, all of them; the Runner would take what fits and go on
     cfg.load_from = None
@@ -179,6 +181,14 @@ def _check_out(out: str | None, out_item: str | None) -> None:
         else:
             expected = f'for --out-item {out_item} a name ending in {", ".join(suffixes)}'
         raise UsageError(f'--out {out}: {expected} was expected')
+
+
+def _drop_removed_hooks(cfg: Config) -> None:
+    """Takes out the default hooks that a config sets to None, which mmengine allows for its own six alone."""
+    hooks = cfg.get('default_hooks') or {}
+    own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+    for name in [name for name, hook in hooks.items() if hook is None and name not in own]:
+        del hooks[name]
 
 
 def _enable_amp(cfg: Config, amp: bool | str) -> None:

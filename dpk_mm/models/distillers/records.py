@@ -36,6 +36,9 @@ def expand_records(records: Mapping[str, Any] | None) -> dict[str, Recorders]:
         if place is None:
             continue
         sides = dict.fromkeys(SIDES, place)
+        if isinstance(place, Mapping):
+            # mmengine leaves it where no base has this key
+            place = {key: value for key, value in place.items() if key != '_delete_'}
         if isinstance(place, Mapping) and 'type' not in place:
             unknown = [key for key in place if key not in SIDES]
             if unknown or not place:
