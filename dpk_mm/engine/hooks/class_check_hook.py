@@ -13,6 +13,7 @@ from dpk_mm.checkpoint.student_config import unwrap
 from dpk_mm.errors import UsageError
 
 from ...compat.checkpoint import load_checkpoint_file
+from ...models.distillers.records import expand_records
 
 _HEADS = re.compile(r'(.+\.)?(head|bbox_head|mask_head)(\.\d+)?')
 
@@ -79,12 +80,17 @@ class ClassCheckHook(Hook):
         if heads:
             raise UsageError(f'{told}; take {heads[0]} out of model.inherit, or give a fitting one')
         distiller = (runner.cfg.get('model') or {}).get('distiller') or {}
-        for name, recorder in (distiller.get('teacher_recorders') or {}).items():
-            if 'head' in str(recorder.get('source', '')):
-                raise UsageError(
-                    f'{told}; model.distiller.teacher_recorders.{name} looks at its head, so give '
-                    'a teacher of the same classes'
-                )
+        recorders = dict(
+            records=expand_records(distiller.get('records'))['teacher'],
+            teacher_recorders=distiller.get('teacher_recorders') or {},
+        )
+        for key, by_name in recorders.items():
+            for name, recorder in by_name.items():
+                if 'head' in str(recorder.get('source', '')):
+                    raise UsageError(
+                        f'{told}; model.distiller.{key}.{name} looks at its head, so give '
+                        'a teacher of the same classes'
+                    )
         runner.logger.warning(f'{told}; its features are used all the same')
 
 

@@ -102,6 +102,11 @@ def test_a_teacher_of_other_classes(teacher, old):
     logits = dict(teacher_recorders=dict(logits=dict(type='ModuleOutputs', source='head.fc')))
     with pytest.raises(UsageError, match=r'teacher_recorders\.logits looks at its head'):
         check(distillation(student(head=3), path), distiller=logits)
+    short = dict(records=dict(feats='neck', logits='head.fc'))
+    with pytest.raises(UsageError, match=r'distiller\.records\.logits looks at its head'):
+        check(distillation(student(head=3), path), distiller=short)
+    only_student = dict(records=dict(feats='neck', logits=dict(student='head.fc')))
+    assert len(check(distillation(student(head=3), path), distiller=only_student)) == 1
     neck = dict(teacher_recorders=dict(fpn=dict(type='ModuleOutputs', source='neck')))
     assert len(check(distillation(student(head=3), path), distiller=neck)) == 1
 
