@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 
 from ..errors import UsageError, nearest
 from .errors import TRACEBACK
+from .moved_configs import explain_missing_base
 
 # Read by the Runner from the config, besides the arguments of its constructor.
 RUNNER_KEYS = {
@@ -89,7 +90,10 @@ def load_config(
     """
     if not Path(filename).is_file():
         raise UsageError(f'there is no config {filename}: give the path of a config, see configs/.')
-    cfg = Config.fromfile(filename)
+    try:
+        cfg = Config.fromfile(filename)
+    except FileNotFoundError as error:
+        raise UsageError(explain_missing_base(error) or f'{filename}: {error}.') from error
     options = {_of_student(cfg, key): value for key, value in (options or {}).items()}
     for key, value in options.items():
         _check_option(cfg, key, value)
