@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-_PAIRS = '_base_/pairs/coco_{0}_r101_r50.py (networks, teacher, schedule); the losses stand in configs/{1}/{0}_r101_r50.py'
+_PAIRS = (
+    '_base_/pairs/coco_{0}_r101_r50.py (networks, teacher, schedule); the losses stand in '
+    'configs/{1}/{0}_r101_r50.py'
+)
 
 MOVED: dict[str, str] = {
     **{
