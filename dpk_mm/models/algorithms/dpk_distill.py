@@ -15,12 +15,14 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from dpk_mm.checkpoint.distilled import prepare_loading, report_loading, strip_student_prefix
+from dpk_mm.errors import UsageError
 from dpk_mm.models.teacher.checkpoint import inherit_weights, load_student, load_teacher
 from dpk_mm.models.teacher.input_size import check_input_size, expected_size, network_of
 from dpk_mm.models.teacher.normalisation import TeacherInput
 
 from ..distillers.class_counts import check_class_counts
 from .after_stop import with_zero_gradient
+from ..student_preprocessor import student_preprocessor
 from .finite import NonFiniteGuard
 from .student_attributes import StudentAttributes
 
@@ -101,6 +103,9 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         architecture = kwargs.pop('architecture')
         if isinstance(architecture, dict):
             architecture = MODELS.build(architecture)
+        kwargs['data_preprocessor'] = student_preprocessor(
+            kwargs.get('data_preprocessor'), architecture
+        )
         # What the teacher and the distiller draw for their first weights must not move the student's.
         with torch.random.fork_rng(devices=[]):
             super().__init__(
@@ -109,6 +114,10 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self.teacher_ckpt = teacher_ckpt
         self.teacher_command = teacher_command
         self.student_ckpt = student_ckpt
+        if isinstance(inherit, str):
+            raise UsageError(
+                f'model.inherit is the text {inherit!r}, and a list of parts was expected: write [{inherit!r}].'
+            )
         self.inherit = tuple(inherit or ())
         self.averaged_weights = averaged_weights
         self.teacher_forward = teacher_forward
