@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
-from mmengine.dist import is_distributed
+from mmengine.dist import get_world_size, is_distributed
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 from mmrazor.models.algorithms import SingleTeacherDistill
@@ -133,6 +134,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self.register_load_state_dict_post_hook(_after_loading)
         self._guard = guard
         self._seen: dict[str, Tensor] = {}
+        self._student_begun = False
         check_class_counts(self.distiller, self.student, self.teacher)
         check_input_size(
             self.teacher,
@@ -219,6 +221,38 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             print_log('teacher_ckpt is not set: the teacher is not trained.', 'current', level=30)
         self._teacher_ready = True
 
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[BaseDataElement] | None = None,
+        mode: str = 'tensor',
+    ) -> Any:
+        """As mmengine has it; an exception that a NaN or an infinity causes is the guard's, see ``non_finite``."""
+        try:
+            return super().forward(inputs, data_samples, mode)
+        except Exception as error:
+            if mode != 'loss':
+                self._guard.prediction_failed(self, error)
+                raise
+            recorded = getattr(self.distiller, 'pop_seen', dict)()  # mmrazor's distillers have none
+            seen = {'input': inputs, **recorded} if isinstance(inputs, Tensor) else recorded
+            instead = self._guard.forward_failed(self, error, seen)
+            if instead is not None and get_world_size() > 1:
+                self._take_part(inputs, data_samples)
+            getattr(self.distiller, 'clear_records', lambda: None)()
+            if instead is None:
+                raise
+            losses, self._seen = instead
+            return losses
+
+    @torch.no_grad()
+    def _take_part(self, inputs: Tensor, data_samples: list[BaseDataElement] | None) -> None:
+        """Does what of a failed forward pass the other ranks wait for: CKA and SyncBN exchange numbers."""
+        with suppress(Exception):
+            if not self._student_begun:
+                self._run_student(inputs, data_samples)
+            self.distiller.compute_remaining_losses()
+
     def loss(
         self, batch_inputs: Tensor, data_samples: list[BaseDataElement] | None = None
     ) -> dict[str, Tensor]:
@@ -234,6 +268,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         """
         losses: dict[str, Tensor] = {}
         distiller = self.distiller
+        self._student_begun = False
         distil = not self.distillation_stopped
         if distil:
             self._prepare_teacher()
@@ -246,15 +281,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             distiller.set_deliveries_override(False)
             with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries:
                 self._run_teacher(batch_inputs, data_samples)
-        self._guard.before_forward(self)
-        distiller.set_deliveries_override(True)
-        with (
-            torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled()),
-            distiller.student_recorders,
-            distiller.deliveries,
-        ):
-            # Positionally: a recorder of the model's inputs does not see keywords.
-            student_losses = self.student(batch_inputs, data_samples, mode='loss')
+        student_losses = self._run_student(batch_inputs, data_samples)
         if self.calculate_student_loss:
             losses.update(add_prefix(student_losses, 'student'))
         if distil:
@@ -282,6 +309,20 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         # Held no longer than the graph itself.
         seen, self._seen = self._seen, {}
         return self._guard.check(self, total, log_vars, seen)
+
+    def _run_student(
+        self, inputs: Tensor, data_samples: list[BaseDataElement] | None
+    ) -> dict[str, Tensor]:
+        self._student_begun = True
+        self._guard.before_forward(self)
+        self.distiller.set_deliveries_override(True)
+        with (
+            torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled()),
+            self.distiller.student_recorders,
+            self.distiller.deliveries,
+        ):
+            # Positionally: a recorder of the model's inputs does not see keywords.
+            return self.student(inputs, data_samples, mode='loss')
 
     def _run_teacher(self, inputs: Tensor, data_samples: list[BaseDataElement] | None) -> None:
         inputs = self.teacher_input(inputs, data_samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from mmrazor.models.distillers import ConfigurableDistiller
@@ -55,6 +56,7 @@ class DPKDistiller(ConfigurableDistiller):
         super().__init__(distill_losses=losses, **kwargs)
         self._fill_mappings(dict(loss_forward_mappings or {}), kwargs)
         self._seen: dict[str, Tensor] = {}
+        self._begun: set[str] = set()
 
     def _fill_mappings(self, given: dict[str, Any], recorders: Mapping[str, Any]) -> None:
         """Sets ``loss_forward_mappings``, and records the ground truth where a loss takes it."""
@@ -85,7 +87,9 @@ class DPKDistiller(ConfigurableDistiller):
             UsageError: If logits with different numbers of classes are compared.
         """
         losses = {}
+        self._begun.clear()
         for name, mapping in self.loss_forward_mappings.items():
+            self._begun.add(name)
             arguments = {key: self.get_record(**record) for key, record in mapping.items()}
             loss = self.distill_losses[name]
             sides = [
@@ -100,15 +104,31 @@ class DPKDistiller(ConfigurableDistiller):
                 losses[name] = loss(**arguments)
         self._seen = self._recorded()
         self.clear_records()
+        self._begun.clear()
         return losses
+
+    def compute_remaining_losses(self) -> None:
+        """Computes the losses that a failed forward pass has not come to, as far as it can, and drops them.
+
+        It is for what they exchange with other ranks, which wait for it.
+        """
+        for name, mapping in self.loss_forward_mappings.items():
+            if name not in self._begun:
+                with suppress(Exception):
+                    self.distill_losses[name](
+                        **{key: self.get_record(**record) for key, record in mapping.items()}
+                    )
+        self._begun.clear()
 
     def pop_seen(self) -> dict[str, Tensor]:
         """The features of the last losses, detached, the teacher's first; they are given once.
 
+        After a forward pass that ended before its losses: those that were recorded until then.
+
         Returns:
             By a name for the user, such as 'teacher feature neck[2] (P4)'.
         """
-        seen, self._seen = self._seen, {}
+        seen, self._seen = self._seen or self._recorded(), {}
         return seen
 
     def _recorded(self) -> dict[str, Tensor]:
