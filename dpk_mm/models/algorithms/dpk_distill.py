@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dpk_mm.checkpoint.distilled import prepare_loading, report_loading, strip_student_prefix
 from dpk_mm.errors import UsageError
 from dpk_mm.models.teacher.checkpoint import inherit_weights, load_student, load_teacher
+from dpk_mm.models.teacher.forward import TeacherForward
 from dpk_mm.models.teacher.input_size import check_input_size, expected_size, network_of
 from dpk_mm.models.teacher.normalisation import TeacherInput
 
@@ -26,8 +27,6 @@ from .after_stop import with_zero_gradient
 from ..student_preprocessor import student_preprocessor
 from .finite import NonFiniteGuard
 from .student_attributes import StudentAttributes
-
-TEACHER_FORWARDS = ('auto', 'features', 'logits')
 
 
 @MODELS.register_module()
@@ -41,7 +40,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
     - It is in eval mode whatever happens, dropout and drop-path included, and sees its own normalisation.
     - Its checkpoint is loaded strictly, and not before ``init_weights()``, which the runner calls when training starts:
       testing and exporting need no teacher file.
-    - Of a detector only ``extract_feat`` is run, of a classifier the logits; no teacher loss is computed.
+    - Of a detector only ``extract_feat`` is run, of a classifier the logits, and more only where a recorder or a
+      delivery looks at more.
     - What upstream code expects on a plain model (``model.bbox_head``) is found on the student, see
       :class:`~dpk_mm.models.algorithms.student_attributes.StudentAttributes`.
     - Building the teacher and the distiller uses no random number of the student: from one seed it starts
@@ -58,8 +58,10 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         inherit (Sequence[str], optional): Parts of the student that start from the teacher's weights, such as
             ``['neck', 'rpn_head', 'roi_head']`` (FGD's inheriting strategy). It is done after ``init_weights()``
             of the student, which would undo it.
-        teacher_forward (str): 'features' (``extract_feat``), 'logits' (``forward(mode='tensor')``), or 'auto':
-            features where the model has no single ``head`` (detectors), logits else (classifiers).
+        teacher_forward (str): How much of the teacher is run at least: 'features' (``extract_feat``), 'logits'
+            (``forward(mode='tensor')``), 'loss', or 'auto': features where the model has no single ``head``
+            (detectors), logits else (classifiers). More is run where a recorder or a delivery would get nothing else, see
+            :class:`~dpk_mm.models.teacher.forward.TeacherForward`.
         averaged_weights (bool): Which weights of ``teacher_ckpt`` and ``student_ckpt`` are taken where a file holds
             those of an exponential moving average (EMA) and the raw ones; the log says so.
         non_finite (str): What a loss that is NaN or infinite does: 'stop' ends the training with a sentence, 'skip'
@@ -87,10 +89,6 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         non_finite: str = 'stop',
         **kwargs: Any,
     ) -> None:
-        if teacher_forward not in TEACHER_FORWARDS:
-            raise ValueError(
-                f'teacher_forward must be one of {TEACHER_FORWARDS}, but is {teacher_forward!r}.'
-            )
         guard = NonFiniteGuard(non_finite)
         if kwargs.pop('teacher_trainable', False):
             raise ValueError(
@@ -121,10 +119,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             )
         self.inherit = tuple(inherit or ())
         self.averaged_weights = averaged_weights
-        self.teacher_forward = teacher_forward
-        if teacher_forward == 'auto':
-            is_classifier = isinstance(getattr(self.teacher, 'head', None), nn.Module)
-            self.teacher_forward = 'logits' if is_classifier else 'features'
+        self._teacher_forward = TeacherForward(teacher_forward, self.teacher)
         self._teacher_ready = False
         teacher_input = TeacherInput(self.data_preprocessor, self.teacher.data_preprocessor)
         object.__setattr__(self, 'teacher_input', teacher_input)
@@ -272,6 +267,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         distil = not self.distillation_stopped
         if distil:
             self._prepare_teacher()
+            getattr(distiller, 'attach_again', lambda: None)()
             check_input_size(
                 self.teacher,
                 batch_inputs.shape[-2:],
@@ -326,10 +322,12 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
 
     def _run_teacher(self, inputs: Tensor, data_samples: list[BaseDataElement] | None) -> None:
         inputs = self.teacher_input(inputs, data_samples)
-        if self.teacher_forward == 'features':
-            self.teacher.extract_feat(inputs)
-        else:
-            self.teacher(inputs, data_samples, mode='tensor')
+        self._teacher_forward(self.teacher, self.distiller, inputs, data_samples)
+
+    @property
+    def teacher_forward(self) -> str:
+        """How much of the teacher is run, see :class:`~dpk_mm.models.teacher.forward.TeacherForward`."""
+        return self._teacher_forward.depth
 
 
 def _after_loading(model: DPKDistill, keys: Any) -> None:

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.task_modules.recorder import RecorderManager
 from mmrazor.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
+from ...errors import UsageError, first_few
 from ..loss_parts.distill_loss import WHOLE, DistillLoss
+from ..recorders import attach_again
 from .class_counts import check_logits
+from .empty_record import PartsThatRan, why_empty
 from .records import DATA_SAMPLES, SIDES, arguments_of, expand_records, fill_mapping
 
 
@@ -37,7 +41,8 @@ class DPKDistiller(ConfigurableDistiller):
         **kwargs: Of ``ConfigurableDistiller``.
 
     Raises:
-        UsageError: (a ValueError) If a record is malformed, or a loss has an argument that nothing fills.
+        UsageError: (a ValueError) If a record is malformed, or a loss has an argument that nothing fills; if a recorder
+            has recorded nothing when its loss is computed.
     """
 
     def __init__(
@@ -57,6 +62,65 @@ class DPKDistiller(ConfigurableDistiller):
         self._fill_mappings(dict(loss_forward_mappings or {}), kwargs)
         self._seen: dict[str, Tensor] = {}
         self._begun: set[str] = set()
+        self._ran = PartsThatRan()
+        # out of nn.Module's sight: no parameter, no child
+        object.__setattr__(self, '_models', {})
+
+    def prepare_from_student(self, model: nn.Module) -> None:
+        """Hooks the modules of the student that are recorded."""
+        self._prepare('student', model)
+
+    def prepare_from_teacher(self, model: nn.Module) -> None:
+        """Hooks the modules of the teacher that are recorded."""
+        self._prepare('teacher', model)
+
+    def _prepare(self, side: str, model: nn.Module) -> None:
+        manager = getattr(self, f'{side}_recorders')
+        manager.initialize(model)
+        self._models[side] = model
+        self._ran.watch(side, manager, model)
+
+    def attach_again(self) -> None:
+        """Hooks the modules that have replaced recorded ones since, as a conversion to SyncBN does."""
+        for side, model in self._models.items():
+            found = attach_again(getattr(self, f'{side}_recorders'), model)
+            if found:
+                print_log(
+                    f'{first_few(found)} of the {side} was replaced after the model was built; its recorder looks at '
+                    'what stands there now.',
+                    'current',
+                )
+
+    def get_record(
+        self,
+        recorder: str,
+        from_student: bool,
+        record_idx: int = 0,
+        data_idx: int | None = None,
+        **connector: Any,
+    ) -> Any:
+        """What a recorder has recorded of the batch, as mmrazor has it.
+
+        Raises:
+            UsageError: If it has recorded nothing, or less than ``record_idx`` or ``data_idx`` ask for.
+        """
+        side = 'student' if from_student else 'teacher'
+        found = getattr(self, f'{side}_recorders').get_recorder(recorder)
+        count = len(found.data_buffer)
+        if not count:
+            raise UsageError(why_empty(side, recorder, found, self._models.get(side), self._ran))
+        where = f'{side}_recorders.{recorder} ({found.source})'
+        if record_idx >= count:
+            raise UsageError(
+                f'{where} was run {count} times, but record_idx is {record_idx}: give one of 0..{count - 1}.'
+            )
+        if data_idx is not None:
+            record = found.get_record_data(record_idx)
+            items = len(record) if isinstance(record, (list, tuple)) else 0
+            if not -items <= data_idx < items:
+                there = f'a tuple of {items}' if items else f'a {type(record).__name__}, no tuple'
+                raise UsageError(f'{where} gives {there}, but data_idx is {data_idx}.')
+        return super().get_record(recorder, from_student, record_idx, data_idx, **connector)
 
     def _fill_mappings(self, given: dict[str, Any], recorders: Mapping[str, Any]) -> None:
         """Sets ``loss_forward_mappings``, and records the ground truth where a loss takes it."""
@@ -105,6 +169,7 @@ class DPKDistiller(ConfigurableDistiller):
         self._seen = self._recorded()
         self.clear_records()
         self._begun.clear()
+        self._ran.stop()
         return losses
 
     def compute_remaining_losses(self) -> None:
