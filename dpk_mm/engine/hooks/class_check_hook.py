@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -106,7 +107,9 @@ def _refuse_text(loader: Any, name: str) -> None:
     The name of a file is none any more: mmengine has read it when the data set was built.
     """
     meta = getattr(loader.dataset, 'metainfo', None)
-    for key in ('classes', 'CLASSES'):
+    metas = meta if isinstance(meta, list) else [meta]  # mmdet's, of concatenated sets that differ
+    keys = ('classes', 'CLASSES')
+    for meta, key in itertools.product(metas, keys):
         text = meta.get(key) if isinstance(meta, dict) else None
         if isinstance(text, str):
             raise UsageError(

@@ -60,8 +60,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             of the student, which would undo it.
         teacher_forward (str): How much of the teacher is run at least: 'features' (``extract_feat``), 'logits'
             (``forward(mode='tensor')``), 'loss', or 'auto': features where the model has no single ``head``
-            (detectors), logits else (classifiers). More is run where a recorder or a delivery would get nothing else, see
-            :class:`~dpk_mm.models.teacher.forward.TeacherForward`.
+            (detectors), logits else (classifiers). More is run where a recorder or a delivery would get nothing
+            else, see :class:`~dpk_mm.models.teacher.forward.TeacherForward`.
         averaged_weights (bool): Which weights of ``teacher_ckpt`` and ``student_ckpt`` are taken where a file holds
             those of an exponential moving average (EMA) and the raw ones; the log says so.
         non_finite (str): What a loss that is NaN or infinite does: 'stop' ends the training with a sentence, 'skip'
