@@ -20,7 +20,7 @@ from dpk_mm.errors import UsageError
 from dpk_mm.models.teacher.checkpoint import inherit_weights, load_student, load_teacher
 from dpk_mm.models.teacher.forward import TeacherForward
 from dpk_mm.models.teacher.input_size import check_input_size, expected_size, network_of
-from dpk_mm.models.teacher.normalisation import TeacherInput
+from dpk_mm.models.teacher.normalisation import TeacherInput, give_preprocessor
 
 from ..distillers.class_counts import check_class_counts
 from .after_stop import with_zero_gradient
@@ -37,7 +37,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
 
     - The teacher is no submodule: it is in no state dict, no optimizer and no checkpoint, and
       DistributedDataParallel does not see it. It follows the model to its device.
-    - It is in eval mode whatever happens, dropout and drop-path included, and sees its own normalisation.
+    - It is in eval mode whatever happens, dropout and drop-path included, and sees its own normalisation; the
+      student's if it has no ``data_preprocessor``.
     - Its checkpoint is loaded strictly, and not before ``init_weights()``, which the runner calls when training starts:
       testing and exporting need no teacher file.
     - Of a detector only ``extract_feat`` is run, of a classifier the logits, and more only where a recorder or a
@@ -121,6 +122,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self.averaged_weights = averaged_weights
         self._teacher_forward = TeacherForward(teacher_forward, self.teacher)
         self._teacher_ready = False
+        give_preprocessor(self.teacher, self.data_preprocessor, teacher)
         teacher_input = TeacherInput(self.data_preprocessor, self.teacher.data_preprocessor)
         object.__setattr__(self, 'teacher_input', teacher_input)
         self.teacher.eval()
@@ -130,6 +132,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self._guard = guard
         self._seen: dict[str, Tensor] = {}
         self._student_begun = False
+        self._checked_sizes: set[tuple[int, ...]] = set()
         check_class_counts(self.distiller, self.student, self.teacher)
         check_input_size(
             self.teacher,
@@ -268,12 +271,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         if distil:
             self._prepare_teacher()
             getattr(distiller, 'attach_again', lambda: None)()
-            check_input_size(
-                self.teacher,
-                batch_inputs.shape[-2:],
-                'the pipeline gives images of',
-                'change the sizes in train_pipeline and test_pipeline',
-            )
+            self._check_batch_size(batch_inputs)
             distiller.set_deliveries_override(False)
             with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries:
                 self._run_teacher(batch_inputs, data_samples)
@@ -305,6 +303,17 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         # Held no longer than the graph itself.
         seen, self._seen = self._seen, {}
         return self._guard.check(self, total, log_vars, seen)
+
+    def _check_batch_size(self, inputs: Tensor) -> None:
+        size = tuple(inputs.shape[-2:])
+        if size not in self._checked_sizes:
+            check_input_size(
+                self.teacher,
+                size,
+                'the pipeline gives images of',
+                'change the sizes in train_pipeline and test_pipeline',
+            )
+            self._checked_sizes.add(size)
 
     def _run_student(
         self, inputs: Tensor, data_samples: list[BaseDataElement] | None
