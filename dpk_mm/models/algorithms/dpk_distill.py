@@ -23,8 +23,8 @@ from dpk_mm.models.teacher.input_size import check_input_size, expected_size, ne
 from dpk_mm.models.teacher.normalisation import TeacherInput, give_preprocessor
 
 from ..distillers.class_counts import check_class_counts
-from .after_stop import with_zero_gradient
 from ..student_preprocessor import student_preprocessor
+from .after_stop import with_zero_gradient
 from .finite import NonFiniteGuard
 from .student_attributes import StudentAttributes
 
@@ -147,10 +147,15 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         if name == 'teacher':
             object.__setattr__(self, name, value)
             return
-        super().__setattr__(name, value)
+        replaced = None
         if name == 'data_preprocessor' and 'teacher_input' in self.__dict__:
-            # one that is replaced: the student's own, and what the teacher's batches are computed from
+            replaced = self.data_preprocessor
+        super().__setattr__(name, value)
+        if replaced is not None:
+            # the student's own, and what the teacher's batches are computed from
             self.architecture.data_preprocessor = value
+            if self.teacher.data_preprocessor is replaced:  # it has none of its own
+                self.teacher.data_preprocessor = value
             teacher_input = TeacherInput(value, self.teacher.data_preprocessor)
             object.__setattr__(self, 'teacher_input', teacher_input)
 
