@@ -52,10 +52,13 @@ class DPKDistiller(ConfigurableDistiller):
         loss_forward_mappings: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        records, distill_losses, loss_forward_mappings = map(
+            _without_delete, (records, distill_losses, loss_forward_mappings)
+        )
         expanded = expand_records(records)
         for side in SIDES:
-            kwargs[f'{side}_recorders'] = expanded[side] | dict(
-                kwargs.get(f'{side}_recorders') or {}
+            kwargs[f'{side}_recorders'] = expanded[side] | _without_delete(
+                kwargs.get(f'{side}_recorders')
             )
         losses = {name: cfg for name, cfg in (distill_losses or {}).items() if cfg is not None}
         super().__init__(distill_losses=losses, **kwargs)
@@ -234,3 +237,12 @@ class DPKDistiller(ConfigurableDistiller):
         for manager in (self.student_recorders, self.teacher_recorders):
             for recorder in manager.recorders.values():
                 recorder.reset_data_buffer()
+
+
+def _without_delete(cfg: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A dict of a config without ``_delete_``, which mmengine leaves where the base has nothing to delete."""
+    return {
+        key: _without_delete(value) if isinstance(value, Mapping) else value
+        for key, value in (cfg or {}).items()
+        if key != '_delete_'
+    }
