@@ -49,6 +49,7 @@ class Pair(NamedTuple):
         student_extra_tokens: Class and distillation tokens before the student's patches.
         teacher_extra_tokens: Likewise of the teacher.
         levels: Indices of all levels that FGD compares, of a detector.
+        resize: Whether the student's stages have half the teacher's side, and are enlarged, as in the authors' code.
     """
 
     stages: dict[str, TransformSize]
@@ -56,6 +57,7 @@ class Pair(NamedTuple):
     student_extra_tokens: int = 0
     teacher_extra_tokens: int = 0
     levels: tuple[int, ...] = ()
+    resize: bool = False
 
 
 _T = TransformSize
@@ -106,14 +108,17 @@ PAIRS: dict[str, Pair] = {
     'cifar100/resnet32x4_shufflenetv1': _classifiers(
         _T(480, 128, 1, 256, 6, 8, 128, 4, 8, 16),
         _T(960, 256, 1, 512, 6, 8, 256, 4, 8, 8),
+        resize=True,
     ),
     'cifar100/resnet32x4_shufflenetv2': _classifiers(
         _T(232, 128, 1, 128, 6, 8, 128, 4, 8, 16),
         _T(464, 256, 1, 256, 6, 8, 256, 4, 8, 8),
+        resize=True,
     ),
     'cifar100/wrn40-2_shufflenetv1': _classifiers(
         _T(480, 64, 1, 256, 6, 8, 128, 4, 8, 16),
         _T(960, 128, 1, 320, 6, 8, 128, 4, 8, 8),
+        resize=True,
     ),
     'cifar100/resnet50_vgg8': _classifiers(
         _T(256, 1024, 1, 512, 6, 8, 1024, 4, 8, 8),
@@ -122,10 +127,12 @@ PAIRS: dict[str, Pair] = {
     'cifar100/resnet50_mobilenetv2': _classifiers(
         _T(48, 1024, 1, 512, 6, 8, 640, 4, 8, 8),
         _T(160, 2048, 1, 640, 6, 8, 1536, 4, 8, 4),
+        resize=True,
     ),
     'cifar100/vgg13_mobilenetv2': _classifiers(
         _T(48, 256, 1, 128, 6, 4, 256, 4, 4, 8),
         _T(160, 512, 1, 320, 6, 8, 512, 4, 8, 4),
+        resize=True,
     ),
     'imagenet/resnet34_resnet18': _classifiers(
         _T(256, 256, 1, 256, 6, 8, 256, 4, 8, 14),
@@ -306,4 +313,6 @@ def _arguments(row: Pair, name: str, place: int) -> dict[str, Any]:
         tokens = getattr(row, f'{side}_extra_tokens')
         if tokens:
             arguments[f'{side}_extra_tokens'] = tokens
+    if row.resize:
+        arguments['resize'] = True
     return arguments

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mmrazor.models.task_modules.recorder import ModuleOutputsRecorder
+from mmrazor.models.task_modules.recorder import ModuleOutputsRecorder, RecorderManager
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.registry import TASK_UTILS
 from torch import nn
 
 from dpk_mm.errors import UsageError
 
-__all__ = ['MultiModuleOutputsRecorder']
+__all__ = [
+    'MultiModuleOutputsRecorder',
+    'attach_again',
+    'is_hooked',
+    'module_at',
+    'module_recorders',
+]
 
 
 @TASK_UTILS.register_module()
@@ -42,6 +48,11 @@ class MultiModuleOutputsRecorder(BaseRecorder):
             )
         super().__init__(', '.join(source))
         self._recorders = [ModuleOutputsRecorder(name) for name in source]
+
+    @property
+    def recorders(self) -> list[ModuleOutputsRecorder]:
+        """The recorders of the single modules."""
+        return self._recorders
 
     @property
     def data_buffer(self) -> list[tuple[Any, ...]]:
@@ -74,6 +85,48 @@ class MultiModuleOutputsRecorder(BaseRecorder):
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         for recorder in self._recorders:
             recorder.__exit__(exc_type, exc_value, traceback)
+
+
+def module_recorders(recorder: BaseRecorder) -> list[ModuleOutputsRecorder]:
+    """The recorders of single modules that a recorder consists of; none if it looks at something else."""
+    leaves = getattr(recorder, 'recorders', [recorder])
+    return [leaf for leaf in leaves if isinstance(leaf, ModuleOutputsRecorder)]
+
+
+def module_at(model: nn.Module, source: str) -> nn.Module | None:
+    """The module of a name, or None."""
+    try:
+        return model.get_submodule(source)
+    except AttributeError:
+        return None
+
+
+def attach_again(manager: RecorderManager, model: nn.Module) -> list[str]:
+    """Hooks the modules that were put in the places of those that a manager had hooked.
+
+    A module that replaces another has none of its hooks: mmengine converts batch normalisation to SyncBN, or back,
+    when the model is built already, and hooks of users replace modules, too.
+
+    Args:
+        manager: Prepared before.
+        model: The model that it records.
+
+    Returns:
+        The names of these modules.
+    """
+    found = []
+    for recorder in manager.recorders.values():
+        for leaf in module_recorders(recorder):
+            module = module_at(model, leaf.source)
+            if module is not None and not is_hooked(module, leaf):
+                module.register_forward_hook(leaf.forward_hook)
+                found.append(leaf.source)
+    return found
+
+
+def is_hooked(module: nn.Module, recorder: ModuleOutputsRecorder) -> bool:
+    """Whether a recorder sees what a module gives."""
+    return any(getattr(h, '__self__', None) is recorder for h in module._forward_hooks.values())
 
 
 def _unknown(source: str, model: str, names: set[str]) -> str:

@@ -11,6 +11,10 @@ model = dict(
     # Their KLDivLoss takes the mean over images and classes, times 100 classes: batchmean.
     distiller=dict(
         distill_losses=kd(tau=4.0)
-        | dpk('cifar100/resnet56_resnet20', position_embedding='sinusoidal')
+        | dpk(
+            'cifar100/resnet56_resnet20',
+            stage_weights='cifar_code',
+            position_embedding='sinusoidal',
+        )
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -28,13 +29,16 @@ class ClassCheckHook(Hook):
     It is not named in configs: `tools/train.py` puts it into every run.
 
     Raises:
-        UsageError: Before training, with both lists.
+        UsageError: Before training, with both lists; before training, validation and test if the
+            classes of a data set are a text, such as ``('cross')``.
     """
 
     priority = 'VERY_LOW'
 
     def before_train(self, runner: Runner) -> None:
         """Compares the classes; a data set that does not name them is not judged."""
+        self.before_val(runner)
+        _refuse_text(runner.train_dataloader, 'train_dataloader')
         classes = class_names(getattr(runner.train_dataloader.dataset, 'metainfo', None))
         if not classes:
             return
@@ -43,6 +47,15 @@ class ClassCheckHook(Hook):
         teacher_ckpt = getattr(model, 'teacher_ckpt', None)
         if teacher_ckpt:
             self._check_teacher(runner, model, teacher_ckpt, classes)
+
+    def before_val(self, runner: Runner) -> None:
+        """Refuses classes that are a text."""
+        if getattr(runner, 'val_loop', None) is not None:
+            _refuse_text(runner.val_dataloader, 'val_dataloader')
+
+    def before_test(self, runner: Runner) -> None:
+        """Refuses classes that are a text."""
+        _refuse_text(runner.test_dataloader, 'test_dataloader')
 
     @staticmethod
     def _check_heads(runner: Runner, student: Any, classes: list[str]) -> None:
@@ -92,6 +105,23 @@ class ClassCheckHook(Hook):
                         'a teacher of the same classes'
                     )
         runner.logger.warning(f'{told}; its features are used all the same')
+
+
+def _refuse_text(loader: Any, name: str) -> None:
+    """``('cross')`` is the text 'cross', which mmengine counts as five classes, and mmdet searches for parts of it.
+
+    The name of a file is none any more: mmengine has read it when the data set was built.
+    """
+    meta = getattr(loader.dataset, 'metainfo', None)
+    metas = meta if isinstance(meta, list) else [meta]  # mmdet's, of concatenated sets that differ
+    keys = ('classes', 'CLASSES')
+    for meta, key in itertools.product(metas, keys):
+        text = meta.get(key) if isinstance(meta, dict) else None
+        if isinstance(text, str):
+            raise UsageError(
+                f'{name}.dataset.metainfo.{key} is the text {text!r}, and a list of names was expected: write '
+                f'({text!r},) with a comma, or [{text!r}].'
+            )
 
 
 def class_names(meta: Any) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, get_world_size
-from mmengine.evaluator import Evaluator
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmrazor.registry import HOOKS
 from torch import nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from dpk_mm.checkpoint.student_config import unwrap
 from dpk_mm.errors import UsageError
+
+from ..runner.validation_part import ValidationPart, validation_sets
 
 
 @HOOKS.register_module()
@@ -29,6 +29,10 @@ class TeacherCheckHook(Hook):
     A checkpoint whose names and shapes fit can still be the wrong one: of another training, with another order of the
     classes, or with another normalisation than the config says. The teacher is run on the validation set of the
     config, with its own ``data_preprocessor``, in float32 and eval mode, on all ranks.
+
+    Of a validation of several data sets each is looked at: the sets of a ``ConcatDataset`` with mmdet's
+    ``MultiDatasetsEvaluator``, and the loaders of a loop that has several. Metrics of the same name are then called
+    ``0/<name>``, ``1/<name>`` and so on.
 
     The run itself is not touched: random numbers, the student and its mode, the evaluator and the logged scalars are as
     without the hook. It works at every start, a resumed one included; take it out of ``custom_hooks`` to save the time.
@@ -41,7 +45,8 @@ class TeacherCheckHook(Hook):
         tolerance (float): How far below is accepted, as a share of the expected value, in [0, 1). 0.05 accepts 38 for
             40.
         max_batches (int, optional): A quick check: at most so many batches on each rank, of samples that are spread
-            evenly over the validation set. A part of the set scores higher or lower by chance; give a larger tolerance.
+            evenly over the validation set, some of each where there are several. A part of the set scores higher or
+            lower by chance; give a larger tolerance.
 
     Raises:
         UsageError: (a ValueError) Here for bad arguments. Before training if the model has no teacher, the config has
@@ -99,25 +104,37 @@ class TeacherCheckHook(Hook):
             )
         with _random_state_kept(), _in_eval_mode(teacher), torch.no_grad():
             teacher.to(next(model.parameters()).device)  # its data_preprocessor, too
-            loader = self._loader(runner)
-            runner.logger.info(f'Evaluating the teacher on {self._share(runner, loader)}.')
-            metrics = self._evaluate(runner, teacher, loader)
+            metrics = self._evaluate(runner, teacher)
         self._judge(runner, metrics, getattr(model, 'teacher_ckpt', None))
 
-    def _loader(self, runner: Runner) -> DataLoader:
+    def _evaluate(self, runner: Runner, teacher: nn.Module) -> dict[str, float]:
+        found = []
+        sets = validation_sets(runner)
+        for loader, evaluator in sets:
+            count = self.max_batches and self.max_batches * _batch_size(loader) * get_world_size()
+            part = ValidationPart(loader.dataset, count)
+            share = (
+                f'all {part.total}' if part.whole else f'{len(part.indices)} of the {part.total}'
+            )
+            runner.logger.info(
+                f'Evaluating the teacher on {share} samples of val_dataloader'
+                + ('.' if part.whole else f' (max_batches={self.max_batches}).')
+            )
+            found.append(part.evaluate(evaluator, teacher, self._loader(runner, loader, part)))
+        names = [name for metrics in found for name in metrics]
+        metrics: dict[str, float] = {}
+        for position, values in enumerate(found):
+            for name, value in values.items():
+                metrics[name if names.count(name) == 1 else f'{position}/{name}'] = value
+        return metrics
+
+    @staticmethod
+    def _loader(runner: Runner, loader: DataLoader, part: ValidationPart) -> DataLoader:
         """A loader of its own: the runner's would keep its workers and their random numbers."""
-        loader = runner.val_dataloader
-        dataset = loader.dataset
-        batch_size = loader.batch_size or 1
-        if self.max_batches is not None:
-            total = len(dataset)
-            count = min(total, self.max_batches * batch_size * get_world_size())
-            # spread, since many sets are sorted by class
-            dataset = Subset(dataset, [i * total // count for i in range(count)])
         return runner.build_dataloader(
             dict(
-                dataset=dataset,
-                batch_size=batch_size,
+                dataset=part.dataset,
+                batch_size=_batch_size(loader),
                 num_workers=loader.num_workers,
                 collate_fn=loader.collate_fn,
                 pin_memory=loader.pin_memory,
@@ -125,32 +142,6 @@ class TeacherCheckHook(Hook):
             ),
             seed=runner.seed,
         )
-
-    def _share(self, runner: Runner, loader: DataLoader) -> str:
-        count, total = len(loader.dataset), len(runner.val_dataloader.dataset)
-        return (
-            f'all {total} samples of val_dataloader'
-            if count == total
-            else f'{count} of the {total} samples of val_dataloader (max_batches={self.max_batches})'
-        )
-
-    def _evaluate(self, runner: Runner, teacher: nn.Module, loader: DataLoader) -> dict[str, float]:
-        evaluator: Evaluator = copy.deepcopy(runner.val_evaluator)
-        meta = getattr(runner.val_dataloader.dataset, 'metainfo', None)
-        if meta is not None:
-            evaluator.dataset_meta = meta
-        seen = []
-        for batch in loader:
-            outputs = teacher.val_step(batch)
-            seen += [sample.get('img_id') for sample in outputs]
-            evaluator.process(data_samples=outputs, data_batch=batch)
-        if isinstance(loader.dataset, Subset):
-            everywhere = {i for ids in all_gather_object(seen) for i in ids if i is not None}
-            for metric in evaluator.metrics:
-                # COCO's counts every image of the annotation file, and those not run as missed
-                if getattr(metric, 'img_ids', ...) is None and everywhere:
-                    metric.img_ids = sorted(everywhere)
-        return evaluator.evaluate(len(loader.dataset))
 
     def _judge(self, runner: Runner, metrics: Mapping[str, Any], checkpoint: str | None) -> None:
         source = (
@@ -177,6 +168,11 @@ class TeacherCheckHook(Hook):
                 "right file, the teacher's data_preprocessor and the order of the classes, or change expected or "
                 'tolerance.'
             )
+
+
+def _batch_size(loader: DataLoader) -> int:
+    """Of a loader with a batch sampler of its own, that sampler's."""
+    return loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None) or 1
 
 
 def _is_number(value: Any) -> bool:

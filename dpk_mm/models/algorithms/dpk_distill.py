@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
-from mmengine.dist import is_distributed
+from mmengine.dist import get_world_size, is_distributed
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 from mmrazor.models.algorithms import SingleTeacherDistill
@@ -15,16 +16,17 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from dpk_mm.checkpoint.distilled import prepare_loading, report_loading, strip_student_prefix
+from dpk_mm.errors import UsageError
 from dpk_mm.models.teacher.checkpoint import inherit_weights, load_student, load_teacher
+from dpk_mm.models.teacher.forward import TeacherForward
 from dpk_mm.models.teacher.input_size import check_input_size, expected_size, network_of
-from dpk_mm.models.teacher.normalisation import TeacherInput
+from dpk_mm.models.teacher.normalisation import TeacherInput, give_preprocessor
 
 from ..distillers.class_counts import check_class_counts
+from ..student_preprocessor import student_preprocessor
 from .after_stop import with_zero_gradient
 from .finite import NonFiniteGuard
 from .student_attributes import StudentAttributes
-
-TEACHER_FORWARDS = ('auto', 'features', 'logits')
 
 
 @MODELS.register_module()
@@ -35,10 +37,12 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
 
     - The teacher is no submodule: it is in no state dict, no optimizer and no checkpoint, and
       DistributedDataParallel does not see it. It follows the model to its device.
-    - It is in eval mode whatever happens, dropout and drop-path included, and sees its own normalisation.
+    - It is in eval mode whatever happens, dropout and drop-path included, and sees its own normalisation; the
+      student's if it has no ``data_preprocessor``.
     - Its checkpoint is loaded strictly, and not before ``init_weights()``, which the runner calls when training starts:
       testing and exporting need no teacher file.
-    - Of a detector only ``extract_feat`` is run, of a classifier the logits; no teacher loss is computed.
+    - Of a detector only ``extract_feat`` is run, of a classifier the logits, and more only where a recorder or a
+      delivery looks at more.
     - What upstream code expects on a plain model (``model.bbox_head``) is found on the student, see
       :class:`~dpk_mm.models.algorithms.student_attributes.StudentAttributes`.
     - Building the teacher and the distiller uses no random number of the student: from one seed it starts
@@ -55,8 +59,10 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         inherit (Sequence[str], optional): Parts of the student that start from the teacher's weights, such as
             ``['neck', 'rpn_head', 'roi_head']`` (FGD's inheriting strategy). It is done after ``init_weights()``
             of the student, which would undo it.
-        teacher_forward (str): 'features' (``extract_feat``), 'logits' (``forward(mode='tensor')``), or 'auto':
-            features where the model has no single ``head`` (detectors), logits else (classifiers).
+        teacher_forward (str): How much of the teacher is run at least: 'features' (``extract_feat``), 'logits'
+            (``forward(mode='tensor')``), 'loss', or 'auto': features where the model has no single ``head``
+            (detectors), logits else (classifiers). More is run where a recorder or a delivery would get nothing
+            else, see :class:`~dpk_mm.models.teacher.forward.TeacherForward`.
         averaged_weights (bool): Which weights of ``teacher_ckpt`` and ``student_ckpt`` are taken where a file holds
             those of an exponential moving average (EMA) and the raw ones; the log says so.
         non_finite (str): What a loss that is NaN or infinite does: 'stop' ends the training with a sentence, 'skip'
@@ -84,10 +90,6 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         non_finite: str = 'stop',
         **kwargs: Any,
     ) -> None:
-        if teacher_forward not in TEACHER_FORWARDS:
-            raise ValueError(
-                f'teacher_forward must be one of {TEACHER_FORWARDS}, but is {teacher_forward!r}.'
-            )
         guard = NonFiniteGuard(non_finite)
         if kwargs.pop('teacher_trainable', False):
             raise ValueError(
@@ -101,6 +103,9 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         architecture = kwargs.pop('architecture')
         if isinstance(architecture, dict):
             architecture = MODELS.build(architecture)
+        kwargs['data_preprocessor'] = student_preprocessor(
+            kwargs.get('data_preprocessor'), architecture
+        )
         # What the teacher and the distiller draw for their first weights must not move the student's.
         with torch.random.fork_rng(devices=[]):
             super().__init__(
@@ -109,13 +114,15 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self.teacher_ckpt = teacher_ckpt
         self.teacher_command = teacher_command
         self.student_ckpt = student_ckpt
+        if isinstance(inherit, str):
+            raise UsageError(
+                f'model.inherit is the text {inherit!r}, and a list of parts was expected: write [{inherit!r}].'
+            )
         self.inherit = tuple(inherit or ())
         self.averaged_weights = averaged_weights
-        self.teacher_forward = teacher_forward
-        if teacher_forward == 'auto':
-            is_classifier = isinstance(getattr(self.teacher, 'head', None), nn.Module)
-            self.teacher_forward = 'logits' if is_classifier else 'features'
+        self._teacher_forward = TeacherForward(teacher_forward, self.teacher)
         self._teacher_ready = False
+        give_preprocessor(self.teacher, self.data_preprocessor, teacher)
         teacher_input = TeacherInput(self.data_preprocessor, self.teacher.data_preprocessor)
         object.__setattr__(self, 'teacher_input', teacher_input)
         self.teacher.eval()
@@ -124,6 +131,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self.register_load_state_dict_post_hook(_after_loading)
         self._guard = guard
         self._seen: dict[str, Tensor] = {}
+        self._student_begun = False
+        self._checked_sizes: set[tuple[int, ...]] = set()
         check_class_counts(self.distiller, self.student, self.teacher)
         check_input_size(
             self.teacher,
@@ -138,10 +147,15 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         if name == 'teacher':
             object.__setattr__(self, name, value)
             return
-        super().__setattr__(name, value)
+        replaced = None
         if name == 'data_preprocessor' and 'teacher_input' in self.__dict__:
-            # one that is replaced: the student's own, and what the teacher's batches are computed from
+            replaced = self.data_preprocessor
+        super().__setattr__(name, value)
+        if replaced is not None:
+            # the student's own, and what the teacher's batches are computed from
             self.architecture.data_preprocessor = value
+            if self.teacher.data_preprocessor is replaced:  # it has none of its own
+                self.teacher.data_preprocessor = value
             teacher_input = TeacherInput(value, self.teacher.data_preprocessor)
             object.__setattr__(self, 'teacher_input', teacher_input)
 
@@ -210,6 +224,38 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             print_log('teacher_ckpt is not set: the teacher is not trained.', 'current', level=30)
         self._teacher_ready = True
 
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[BaseDataElement] | None = None,
+        mode: str = 'tensor',
+    ) -> Any:
+        """As mmengine has it; an exception that a NaN or an infinity causes is the guard's, see ``non_finite``."""
+        try:
+            return super().forward(inputs, data_samples, mode)
+        except Exception as error:
+            if mode != 'loss':
+                self._guard.prediction_failed(self, error)
+                raise
+            recorded = getattr(self.distiller, 'pop_seen', dict)()  # mmrazor's distillers have none
+            seen = {'input': inputs, **recorded} if isinstance(inputs, Tensor) else recorded
+            instead = self._guard.forward_failed(self, error, seen)
+            if instead is not None and get_world_size() > 1:
+                self._take_part(inputs, data_samples)
+            getattr(self.distiller, 'clear_records', lambda: None)()
+            if instead is None:
+                raise
+            losses, self._seen = instead
+            return losses
+
+    @torch.no_grad()
+    def _take_part(self, inputs: Tensor, data_samples: list[BaseDataElement] | None) -> None:
+        """Does what of a failed forward pass the other ranks wait for: CKA and SyncBN exchange numbers."""
+        with suppress(Exception):
+            if not self._student_begun:
+                self._run_student(inputs, data_samples)
+            self.distiller.compute_remaining_losses()
+
     def loss(
         self, batch_inputs: Tensor, data_samples: list[BaseDataElement] | None = None
     ) -> dict[str, Tensor]:
@@ -225,27 +271,16 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         """
         losses: dict[str, Tensor] = {}
         distiller = self.distiller
+        self._student_begun = False
         distil = not self.distillation_stopped
         if distil:
             self._prepare_teacher()
-            check_input_size(
-                self.teacher,
-                batch_inputs.shape[-2:],
-                'the pipeline gives images of',
-                'change the sizes in train_pipeline and test_pipeline',
-            )
+            getattr(distiller, 'attach_again', lambda: None)()
+            self._check_batch_size(batch_inputs)
             distiller.set_deliveries_override(False)
             with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries:
                 self._run_teacher(batch_inputs, data_samples)
-        self._guard.before_forward(self)
-        distiller.set_deliveries_override(True)
-        with (
-            torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled()),
-            distiller.student_recorders,
-            distiller.deliveries,
-        ):
-            # Positionally: a recorder of the model's inputs does not see keywords.
-            student_losses = self.student(batch_inputs, data_samples, mode='loss')
+        student_losses = self._run_student(batch_inputs, data_samples)
         if self.calculate_student_loss:
             losses.update(add_prefix(student_losses, 'student'))
         if distil:
@@ -274,12 +309,39 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         seen, self._seen = self._seen, {}
         return self._guard.check(self, total, log_vars, seen)
 
+    def _check_batch_size(self, inputs: Tensor) -> None:
+        size = tuple(inputs.shape[-2:])
+        if size not in self._checked_sizes:
+            check_input_size(
+                self.teacher,
+                size,
+                'the pipeline gives images of',
+                'change the sizes in train_pipeline and test_pipeline',
+            )
+            self._checked_sizes.add(size)
+
+    def _run_student(
+        self, inputs: Tensor, data_samples: list[BaseDataElement] | None
+    ) -> dict[str, Tensor]:
+        self._student_begun = True
+        self._guard.before_forward(self)
+        self.distiller.set_deliveries_override(True)
+        with (
+            torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled()),
+            self.distiller.student_recorders,
+            self.distiller.deliveries,
+        ):
+            # Positionally: a recorder of the model's inputs does not see keywords.
+            return self.student(inputs, data_samples, mode='loss')
+
     def _run_teacher(self, inputs: Tensor, data_samples: list[BaseDataElement] | None) -> None:
         inputs = self.teacher_input(inputs, data_samples)
-        if self.teacher_forward == 'features':
-            self.teacher.extract_feat(inputs)
-        else:
-            self.teacher(inputs, data_samples, mode='tensor')
+        self._teacher_forward(self.teacher, self.distiller, inputs, data_samples)
+
+    @property
+    def teacher_forward(self) -> str:
+        """How much of the teacher is run, see :class:`~dpk_mm.models.teacher.forward.TeacherForward`."""
+        return self._teacher_forward.depth
 
 
 def _after_loading(model: DPKDistill, keys: Any) -> None:

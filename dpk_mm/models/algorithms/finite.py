@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from dpk_mm.errors import UsageError
 
 from ...functional.host_copy import HostCopy
+from .failed_forward import all_tensors, first_not_finite, not_finite_values
 
 MODES = ('stop', 'skip')
 SKIPPED = 'train/skipped_steps'
@@ -34,6 +35,7 @@ class _Pending(NamedTuple):
     model: nn.Module
     log_vars: Mapping[str, Tensor]
     seen: Mapping[str, Tensor]
+    failure: Exception | None
 
 
 class NonFiniteGuard:
@@ -55,6 +57,11 @@ class NonFiniteGuard:
     DistributedDataParallel. The count is ``train/skipped_steps`` in the message hub and goes on after a resume. After
     50 skipped steps in a row the training stops.
 
+    A forward pass that ends with an exception, because an assigner or a loss function refuses a NaN, say, counts as a
+    loss of NaN where something that is not finite was there (:func:`not_finite_values`); any other exception goes on.
+    A head that communicates between ranks *in* its loss, after what failed, cannot be skipped on one rank alone: the
+    others wait for it.
+
     Args:
         mode (str): 'stop' or 'skip'.
         defer (bool, optional): Whether stopping reads the loss when an optimizer is about to step. None: on CUDA.
@@ -74,6 +81,7 @@ class NonFiniteGuard:
         self._hook: Any = None
         self._usable = False
         self._in_a_row = 0
+        self._failure: Exception | None = None
 
     def __deepcopy__(self, memo: dict) -> NonFiniteGuard:
         return type(self)(self.mode, self.defer)  # what is under way belongs to the model that runs
@@ -87,6 +95,45 @@ class NonFiniteGuard:
                 if isinstance(module, _NormBase) and module.training
                 for buffer in module.buffers(recurse=False)
             ]
+
+    def forward_failed(
+        self, model: nn.Module, error: Exception, seen: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]] | None:
+        """Losses in place of those of a forward pass that a NaN or an infinity ended.
+
+        They are NaN, so that :meth:`check` decides, on all ranks alike, and reach every parameter:
+        DistributedDataParallel waits for all of them.
+
+        Args:
+            model (nn.Module): The algorithm.
+            error (Exception): What the forward pass ended with.
+            seen (Mapping[str, Tensor]): As for :meth:`check`, as far as it was computed.
+
+        Returns:
+            The losses and what :meth:`check` is to see, or None for an error with another cause.
+        """
+        found = not_finite_values(model, error, seen)
+        if found is None:
+            return None
+        self._failure = error
+        params = [p for p in model.parameters() if p.requires_grad]
+        touched = [p.flatten()[:1].sum().float() for p in params]
+        return {'loss_forward': torch.stack(touched).sum() * float('nan')}, found
+
+    def prediction_failed(self, model: nn.Module, error: Exception) -> None:
+        """The same for a validation: there are no losses, and nothing to skip.
+
+        Raises:
+            NonFiniteLossError: If a weight or a running statistic is not finite.
+        """
+        if not_finite_values(model, error, {}) is None:
+            return
+        sick = first_not_finite(all_tensors(model))
+        if sick:
+            raise NonFiniteLossError(
+                f'{_failed(error)}, because {sick} is not finite: the gradient of an earlier iteration was not; '
+                'set optim_wrapper.clip_grad or a lower learning rate.'
+            ) from error
 
     def check(
         self,
@@ -116,8 +163,9 @@ class NonFiniteGuard:
         if not isinstance(loss, Tensor):
             return loss, log_vars
         bad = _any_and_own(loss)
+        failure, self._failure = self._failure, None
         if self.mode == 'stop' and (loss.is_cuda if self.defer is None else self.defer):
-            self._pending = _Pending(HostCopy(bad), _when(), model, log_vars, seen)
+            self._pending = _Pending(HostCopy(bad), _when(), model, log_vars, seen, failure)
             self._watch_optimizers()
             return loss, log_vars
         statistics, self._statistics = self._statistics, []
@@ -131,15 +179,16 @@ class NonFiniteGuard:
             return loss, log_vars
 
         self._in_a_row += 1
-        sick = _first_not_finite(model.named_parameters())
+        sick = first_not_finite(model.named_parameters())
         # The gradients were the same on every rank, and so are the weights.
         if self.mode == 'stop' or sick or self._in_a_row > MAX_IN_A_ROW:
-            raise NonFiniteLossError(self._sentence(_when(), model, log_vars, seen, mine, sick))
+            sentence = self._sentence(_when(), model, log_vars, seen, mine, sick, failure)
+            raise NonFiniteLossError(sentence) from failure
         for buffer, value in statistics:
             buffer.copy_(value)
         if not self._usable:
             self._keep_optimizers_from_stepping(params)
-        self._count(log_vars, seen, mine)
+        self._count(log_vars, seen, mine, failure)
         return _zero(loss, params), {k: v for k, v in log_vars.items() if torch.isfinite(v).all()}
 
     def settle(self) -> None:
@@ -151,11 +200,12 @@ class NonFiniteGuard:
         pending, self._pending = self._pending, None
         if pending is None:
             return
-        flags, when, model, log_vars, seen = pending
+        flags, when, model, log_vars, seen, failure = pending
         any_bad, mine = flags.get().tolist()
         if any_bad:
-            sick = _first_not_finite(model.named_parameters())
-            raise NonFiniteLossError(self._sentence(when, model, log_vars, seen, mine, sick))
+            sick = first_not_finite(model.named_parameters())
+            sentence = self._sentence(when, model, log_vars, seen, mine, sick, failure)
+            raise NonFiniteLossError(sentence) from failure
 
     def _watch_optimizers(self) -> None:
         # For good: a hook that removed itself would change the dict that torch is going through.
@@ -187,15 +237,19 @@ class NonFiniteGuard:
             self._hook = None
 
     def _count(
-        self, log_vars: Mapping[str, Tensor], seen: Mapping[str, Tensor], mine: bool
+        self,
+        log_vars: Mapping[str, Tensor],
+        seen: Mapping[str, Tensor],
+        mine: bool,
+        failure: Exception | None,
     ) -> None:
         hub = MessageHub.get_current_instance()
         before = hub.get_scalar(SKIPPED).current() if SKIPPED in hub.log_scalars else 0
         hub.update_scalar(SKIPPED, int(before) + 1)
         if mine:
             print_log(
-                f'{_when()}: {_what(log_vars)}{_where(seen)}; the step is skipped, the {int(before) + 1}. of this '
-                'training.',
+                f'{_when()}: {_what(log_vars, failure)}{_where(seen)}; the step is skipped, the '
+                f'{int(before) + 1}. of this training.',
                 'current',
                 level=30,
             )
@@ -208,14 +262,13 @@ class NonFiniteGuard:
         seen: Mapping[str, Tensor],
         mine: bool,
         sick: str | None,
+        failure: Exception | None,
     ) -> str:
         if not mine:
             return f'{when}: the loss of another rank is not finite; its own message says where.'
-        told = f'{when}: {_what(log_vars)}'
+        told = f'{when}: {_what(log_vars, failure)}'
         teacher = getattr(model, 'teacher', None)
-        damaged = teacher is not None and _first_not_finite(
-            {**dict(teacher.named_parameters()), **dict(teacher.named_buffers())}.items()
-        )
+        damaged = teacher is not None and first_not_finite(all_tensors(teacher))
         if damaged:
             return f'{told}, because {damaged} of the teacher is not finite: teacher_ckpt is damaged, give another.'
         if sick:
@@ -263,13 +316,6 @@ def _zero(loss: Tensor, params: list[nn.Parameter]) -> Tensor:
     return torch.stack(parts).sum() if parts else torch.zeros_like(loss, requires_grad=True)
 
 
-def _first_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
-    for name, value in tensors:
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            return name
-    return None
-
-
 def _when() -> str:
     hub = MessageHub.get_current_instance()
     iteration, epoch = hub.get_info('iter'), hub.get_info('epoch')
@@ -279,7 +325,14 @@ def _when() -> str:
     return f'iteration {iteration + 1}' + (f' (epoch {epoch + 1})' if epoch is not None else '')
 
 
-def _what(log_vars: Mapping[str, Tensor]) -> str:
+def _failed(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ['']
+    return f'the forward pass failed ({type(error).__name__}: {lines[0]})'
+
+
+def _what(log_vars: Mapping[str, Tensor], failure: Exception | None) -> str:
+    if failure is not None:
+        return _failed(failure)
     parts = {
         name: value.detach().float().item()
         for name, value in log_vars.items()

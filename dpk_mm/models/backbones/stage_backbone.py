@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from dpk_mm.errors import UsageError
+
 # The initialisation of the published CIFAR networks: normal, std = sqrt(2 / (k * k * C_out)).
 FAN_OUT_INIT = (
     dict(type='Kaiming', layer='Conv2d'),
@@ -84,6 +86,11 @@ class StageBackbone(BaseModule):
         count = len(self.stage_channels)
         if out_indices is None:
             return (count - 2, count - 1)
+        if isinstance(out_indices, int):
+            raise UsageError(
+                f'{type(self).__name__}: out_indices is {out_indices}, and a list was expected: '
+                f'write ({out_indices},) with a comma, or [{out_indices}].'
+            )
         resolved = tuple(i + count if i < 0 else i for i in out_indices)
         if any(not 0 <= i < count for i in resolved) or len(set(resolved)) < len(resolved):
             raise ValueError(

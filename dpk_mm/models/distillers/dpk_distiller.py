@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.task_modules.recorder import RecorderManager
 from mmrazor.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
+from ...errors import UsageError, first_few
 from ..loss_parts.distill_loss import WHOLE, DistillLoss
+from ..recorders import attach_again
 from .class_counts import check_logits
+from .empty_record import PartsThatRan, why_empty
 from .records import DATA_SAMPLES, SIDES, arguments_of, expand_records, fill_mapping
 
 
@@ -36,7 +41,8 @@ class DPKDistiller(ConfigurableDistiller):
         **kwargs: Of ``ConfigurableDistiller``.
 
     Raises:
-        UsageError: (a ValueError) If a record is malformed, or a loss has an argument that nothing fills.
+        UsageError: (a ValueError) If a record is malformed, or a loss has an argument that nothing fills; if a recorder
+            has recorded nothing when its loss is computed.
     """
 
     def __init__(
@@ -46,15 +52,78 @@ class DPKDistiller(ConfigurableDistiller):
         loss_forward_mappings: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        records, distill_losses, loss_forward_mappings = map(
+            _without_delete, (records, distill_losses, loss_forward_mappings)
+        )
         expanded = expand_records(records)
         for side in SIDES:
-            kwargs[f'{side}_recorders'] = expanded[side] | dict(
-                kwargs.get(f'{side}_recorders') or {}
+            kwargs[f'{side}_recorders'] = expanded[side] | _without_delete(
+                kwargs.get(f'{side}_recorders')
             )
         losses = {name: cfg for name, cfg in (distill_losses or {}).items() if cfg is not None}
         super().__init__(distill_losses=losses, **kwargs)
         self._fill_mappings(dict(loss_forward_mappings or {}), kwargs)
         self._seen: dict[str, Tensor] = {}
+        self._begun: set[str] = set()
+        self._ran = PartsThatRan()
+        # out of nn.Module's sight: no parameter, no child
+        object.__setattr__(self, '_models', {})
+
+    def prepare_from_student(self, model: nn.Module) -> None:
+        """Hooks the modules of the student that are recorded."""
+        self._prepare('student', model)
+
+    def prepare_from_teacher(self, model: nn.Module) -> None:
+        """Hooks the modules of the teacher that are recorded."""
+        self._prepare('teacher', model)
+
+    def _prepare(self, side: str, model: nn.Module) -> None:
+        manager = getattr(self, f'{side}_recorders')
+        manager.initialize(model)
+        self._models[side] = model
+        self._ran.watch(side, manager, model)
+
+    def attach_again(self) -> None:
+        """Hooks the modules that have replaced recorded ones since, as a conversion to SyncBN does."""
+        for side, model in self._models.items():
+            found = attach_again(getattr(self, f'{side}_recorders'), model)
+            if found:
+                print_log(
+                    f'{first_few(found)} of the {side} was replaced after the model was built; its recorder looks at '
+                    'what stands there now.',
+                    'current',
+                )
+
+    def get_record(
+        self,
+        recorder: str,
+        from_student: bool,
+        record_idx: int = 0,
+        data_idx: int | None = None,
+        **connector: Any,
+    ) -> Any:
+        """What a recorder has recorded of the batch, as mmrazor has it.
+
+        Raises:
+            UsageError: If it has recorded nothing, or less than ``record_idx`` or ``data_idx`` ask for.
+        """
+        side = 'student' if from_student else 'teacher'
+        found = getattr(self, f'{side}_recorders').get_recorder(recorder)
+        count = len(found.data_buffer)
+        if not count:
+            raise UsageError(why_empty(side, recorder, found, self._models.get(side), self._ran))
+        where = f'{side}_recorders.{recorder} ({found.source})'
+        if record_idx >= count:
+            raise UsageError(
+                f'{where} was run {count} times, but record_idx is {record_idx}: give one of 0..{count - 1}.'
+            )
+        if data_idx is not None:
+            record = found.get_record_data(record_idx)
+            items = len(record) if isinstance(record, (list, tuple)) else 0
+            if not -items <= data_idx < items:
+                there = f'a tuple of {items}' if items else f'a {type(record).__name__}, no tuple'
+                raise UsageError(f'{where} gives {there}, but data_idx is {data_idx}.')
+        return super().get_record(recorder, from_student, record_idx, data_idx, **connector)
 
     def _fill_mappings(self, given: dict[str, Any], recorders: Mapping[str, Any]) -> None:
         """Sets ``loss_forward_mappings``, and records the ground truth where a loss takes it."""
@@ -85,7 +154,9 @@ class DPKDistiller(ConfigurableDistiller):
             UsageError: If logits with different numbers of classes are compared.
         """
         losses = {}
+        self._begun.clear()
         for name, mapping in self.loss_forward_mappings.items():
+            self._begun.add(name)
             arguments = {key: self.get_record(**record) for key, record in mapping.items()}
             loss = self.distill_losses[name]
             sides = [
@@ -100,15 +171,32 @@ class DPKDistiller(ConfigurableDistiller):
                 losses[name] = loss(**arguments)
         self._seen = self._recorded()
         self.clear_records()
+        self._begun.clear()
+        self._ran.stop()
         return losses
+
+    def compute_remaining_losses(self) -> None:
+        """Computes the losses that a failed forward pass has not come to, as far as it can, and drops them.
+
+        It is for what they exchange with other ranks, which wait for it.
+        """
+        for name, mapping in self.loss_forward_mappings.items():
+            if name not in self._begun:
+                with suppress(Exception):
+                    self.distill_losses[name](
+                        **{key: self.get_record(**record) for key, record in mapping.items()}
+                    )
+        self._begun.clear()
 
     def pop_seen(self) -> dict[str, Tensor]:
         """The features of the last losses, detached, the teacher's first; they are given once.
 
+        After a forward pass that ended before its losses: those that were recorded until then.
+
         Returns:
             By a name for the user, such as 'teacher feature neck[2] (P4)'.
         """
-        seen, self._seen = self._seen, {}
+        seen, self._seen = self._seen or self._recorded(), {}
         return seen
 
     def _recorded(self) -> dict[str, Tensor]:
@@ -149,3 +237,12 @@ class DPKDistiller(ConfigurableDistiller):
         for manager in (self.student_recorders, self.teacher_recorders):
             for recorder in manager.recorders.values():
                 recorder.reset_data_buffer()
+
+
+def _without_delete(cfg: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A dict of a config without ``_delete_``, which mmengine leaves where the base has nothing to delete."""
+    return {
+        key: _without_delete(value) if isinstance(value, Mapping) else value
+        for key, value in (cfg or {}).items()
+        if key != '_delete_'
+    }

@@ -18,6 +18,7 @@ class Level(NamedTuple):
         weight: Factor of this level, >= 0; a level with 0 is not compared.
         student_channels: Channels of the student's feature.
         teacher_channels: Channels of the teacher's feature.
+        resize: Whether the student's feature may be of half the teacher's size or less, or of twice it or more.
     """
 
     student: int
@@ -25,9 +26,18 @@ class Level(NamedTuple):
     weight: float
     student_channels: int
     teacher_channels: int
+    resize: bool = False
 
 
-KEYS = ('index', 'student_index', 'teacher_index', 'weight', 'student_channels', 'teacher_channels')
+KEYS = (
+    'index',
+    'student_index',
+    'teacher_index',
+    'weight',
+    'student_channels',
+    'teacher_channels',
+    'resize',
+)
 
 
 def parse_levels(
@@ -40,8 +50,8 @@ def parse_levels(
 
     Args:
         levels: Each an index that holds on both sides, or a dict with ``index`` (or ``student_index`` and
-            ``teacher_index``), and where they differ from the others ``weight``, ``student_channels`` and
-            ``teacher_channels``.
+            ``teacher_index``), and where they differ from the others ``weight``, ``student_channels``,
+            ``teacher_channels`` and ``resize``.
         student_channels: Of the levels that do not say it.
         teacher_channels: Likewise.
         owner: The loss, the subject of the errors' sentences.
@@ -106,4 +116,5 @@ def _level(
         float(weight),
         entry.get('student_channels', student_channels),
         entry.get('teacher_channels', teacher_channels),
+        bool(entry.get('resize', False)),
     )

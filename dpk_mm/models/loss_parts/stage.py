@@ -21,6 +21,7 @@ OWN_KEYS = (
     'type',
     'index',
     'weight',
+    'resize',
     'mask',
     'supervise',
     *(f'{side}_{key}' for side in SIDES for key in ('index', 'extra_tokens', 'grid')),
@@ -56,6 +57,7 @@ class Stage:
             self.extra_tokens[side] = kwargs.pop(f'{side}_extra_tokens', 0)
             self.grid[side] = kwargs.pop(f'{side}_grid', None)
         self.weight: float = kwargs.pop('weight', 1.0)
+        self.resize: bool = kwargs.pop('resize', False)
         mask = kwargs.pop('mask', 'random')
         self.supervise: str = kwargs.pop('supervise', 'full')
         kind = kwargs.get('type', 'DPKTransform')

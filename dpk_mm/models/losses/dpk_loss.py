@@ -15,6 +15,7 @@ from ...modules import MaskRatioPolicy
 from ...modules.mask_strategy import MaskContext
 from ..loss_parts.distill_loss import DistillLoss
 from ..loss_parts.ground_truth import boxes_of
+from ..loss_parts.resizing import check_pair
 from ..loss_parts.stage import Stage
 
 
@@ -36,6 +37,8 @@ class DPKLoss(DistillLoss):
     - ``supervise``: 'full' (the default) or 'student', the cells of the tokens that the student kept (Table 9). For
       the criterion the teacher's own values then stand in the masked cells, so that their residual is zero; FGD's
       attention and context terms, which look at a whole map, see that mixture.
+    - ``resize`` (False): whether the student's feature may have half the side of the teacher's or less, or twice it or
+      more. Such a pair is mostly one of two strides, paired by place, and refused.
     - ``weight`` of the stage (1.0); with a criterion it is the factor of that level in it, for DPK's levels apart
       from the others.
     - For tokens of a transformer, ``[N, L, C]``: ``student_extra_tokens`` and ``teacher_extra_tokens`` (0), how many
@@ -160,6 +163,13 @@ class DPKLoss(DistillLoss):
         for name, stage in self.stages.items():
             student = stage.pick('student', student_feats)
             teacher = stage.pick('teacher', teacher_feats)
+            check_pair(
+                student.shape[-2:],
+                teacher.shape[-2:],
+                stage.resize,
+                f'DPKLoss: stage {name}',
+                f'give transforms.{name} a student_index and a teacher_index that have the same stride',
+            )
             if student.shape[-2:] != teacher.shape[-2:] and name not in self._resized:
                 self._resized.add(name)
                 print_log(

@@ -20,6 +20,7 @@ from ..loss_parts.distill_loss import DistillLoss
 from ..loss_parts.fgd_weights import resolve_weights
 from ..loss_parts.ground_truth import boxes_of
 from ..loss_parts.level import Level, parse_levels
+from ..loss_parts.resizing import check_pair
 
 _PARTS = ('foreground', 'background', 'attention', 'context')
 
@@ -123,7 +124,8 @@ class FGDLoss(DistillLoss):
 
         Args:
             student_feats: ``[N, C_s, H, W]`` each, as recorded. A feature whose H or W differs from the teacher's is
-                resized to it (bilinear).
+                resized to it (bilinear); one of half its size or less, or of twice it or more, only with the level's
+                ``resize=True``.
             teacher_feats: ``[N, C_t, H, W]`` each.
             data_samples: N samples with ``gt_instances.bboxes`` in pixels of the padded batch, and
                 ``batch_input_shape`` in the first one's metainfo. Not needed if alpha and beta are 0.
@@ -240,6 +242,13 @@ class FGDLoss(DistillLoss):
                 f'the student and {teacher.shape[0]} of the teacher; give both the same batch.'
             )
         if student.shape[2:] != teacher.shape[2:]:
+            check_pair(
+                student.shape[2:],
+                teacher.shape[2:],
+                level.resize,
+                f'FGDLoss: level {level.student}',
+                'give levels dicts with student_index and teacher_index that have the same stride',
+            )
             if level.student not in self._resized:
                 self._resized.add(level.student)
                 print_log(
@@ -250,9 +259,16 @@ class FGDLoss(DistillLoss):
                     level=logging.INFO,
                 )
             student = F.interpolate(
-                student.float(), size=teacher.shape[2:], mode='bilinear', align_corners=False
+                _at_least_float32(student),
+                size=teacher.shape[2:],
+                mode='bilinear',
+                align_corners=False,
             )
-        return student if same else self.align[str(level.student)](student.float())
+        if same:
+            return student
+        align = self.align[str(level.student)]
+        # in the precision of the convolution, which a model in float64 or bfloat16 has converted
+        return align(student.to(align.weight.dtype))
 
     def _check_levels(self, feats: Sequence[Tensor], side: str) -> None:
         indices = [getattr(level, side) for level in self.levels]
@@ -273,6 +289,10 @@ class FGDLoss(DistillLoss):
             f'levels={levels}, weights={tuple(self.weights)}, '
             f'temperature={self.temperature}, loss_weight={self.loss_weight}'
         )
+
+
+def _at_least_float32(feature: Tensor) -> Tensor:
+    return feature if feature.dtype == torch.float64 else feature.float()
 
 
 def _name(level: Level) -> str:

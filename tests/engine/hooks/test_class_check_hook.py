@@ -126,3 +126,39 @@ def test_teachers_that_pass(teacher, tmp_path):
 @pytest.mark.parametrize('meta', [None, {}, dict(classes=None), dict(classes='cat'), []])
 def test_no_names(meta):
     assert class_names(meta) == []
+
+
+def loader(**metainfo):
+    return SimpleNamespace(dataset=SimpleNamespace(metainfo=metainfo))
+
+
+@pytest.mark.parametrize('key', ['classes', 'CLASSES'])
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
+def test_a_text_where_a_tuple_was_meant(split, key):
+    loaders = {name: loader(classes=('cross',)) for name in ('train', 'val', 'test')}
+    loaders[split] = loader(**{key: ('cross')})
+    runner = SimpleNamespace(
+        model=student(head=1),
+        cfg=Config(dict(model=dict(type='X'))),
+        val_loop=object(),
+        **{f'{name}_dataloader': value for name, value in loaders.items()},
+    )
+    hook = ClassCheckHook()
+    run = hook.before_test if split == 'test' else hook.before_train
+    with pytest.raises(UsageError) as error:
+        run(runner)
+    assert str(error.value) == (
+        f"{split}_dataloader.dataset.metainfo.{key} is the text 'cross', and a list of names was "
+        "expected: write ('cross',) with a comma, or ['cross']."
+    )
+
+
+def test_classes_in_a_file_are_no_text(tmp_path):
+    from mmengine.dataset import BaseDataset
+
+    file = tmp_path / 'classes.txt'
+    file.write_text('cross\n')
+    data = BaseDataset(metainfo=dict(classes=str(file)), lazy_init=True)
+    runner = SimpleNamespace(test_dataloader=SimpleNamespace(dataset=data))
+    ClassCheckHook().before_test(runner)
+    assert data.metainfo['classes'] == ['cross']

@@ -273,3 +273,8 @@ def test_a_warm_start_loads_the_whole_student(tmp_path):
         build(student_ckpt=str(path)).init_weights()
     with pytest.raises(FileNotFoundError, match="student_ckpt: 'gone.pth' does not exist"):
         build(student_ckpt='gone.pth').init_weights()
+
+
+def test_a_text_where_a_list_of_parts_was_meant():
+    with pytest.raises(ValueError, match=r"inherit is the text 'neck'.*write \['neck'\]"):
+        build(inherit=('neck'))

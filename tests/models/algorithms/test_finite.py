@@ -17,7 +17,9 @@ from torch import nn
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 import dpk_mm  # noqa: F401
+from dpk_mm.errors import UsageError
 from dpk_mm.models.algorithms import finite
+from dpk_mm.models.algorithms.failed_forward import not_finite_values
 from dpk_mm.models.algorithms.finite import NonFiniteLossError
 from dpk_mm.modules import CKAMaskRatio
 from tests.helpers.forked import run_ranks
@@ -374,6 +376,139 @@ def test_nothing_is_held_after_the_step():
     assert model._guard._statistics == []
 
 
+MODES = ('stop', 'skip')
+
+
+class Assigner(nn.Module):
+    """As YOLOX's, which asks torch for a binary cross-entropy of scores that have to be in [0, 1]."""
+
+    def forward(self, logits):
+        scores = logits.sigmoid()
+        nn.functional.binary_cross_entropy(scores.detach(), torch.zeros_like(scores))
+        return logits
+
+
+def build_with_assigner(mode='stop', side='architecture'):
+    model = build(mode)
+    network = getattr(model, side)
+    network.head = nn.Sequential(network.head, Assigner())
+    return model
+
+
+@pytest.mark.parametrize('side', ['architecture', 'teacher'])
+@pytest.mark.parametrize('defer', [False, True])
+def test_stop_says_what_failed_and_where_it_began(hub, defer, side):
+    model = build_with_assigner(side=side)
+    model._guard.defer = defer
+    optim = optimizer(model, **ONE)
+    train(model, optim, '1')
+    before = copy.deepcopy(model.state_dict())
+    hub.update_info('iter', 11)
+    hub.update_info('epoch', 2)
+    with pytest.raises(NonFiniteLossError) as caught:
+        train(model, optim, ['3!'])
+    text = str(caught.value)
+    assert text.startswith(
+        'iteration 12 (epoch 3): the forward pass failed (RuntimeError: all elements of input '
+        'should be between 0 and 1); not finite: input (NaN), '
+    )
+    assert "model.non_finite='skip'" in text
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+
+
+@pytest.mark.parametrize('side', ['architecture', 'teacher'])
+@pytest.mark.parametrize('cfg', [ONE, TWO], ids=['one', 'two'])
+def test_a_skipped_step_is_as_if_the_batch_had_not_been_there(cfg, side, hub):
+    clean, skipping = build_with_assigner('skip', side), build_with_assigner('skip', side)
+    optims = [optimizer(model, **cfg) for model in (clean, skipping)]
+    train(clean, optims[0], '123')
+    train(skipping, optims[1], ['9!', '1', '2', '8!', '7!', '3', '9!'])
+    same(clean, skipping)
+    assert hub.get_scalar('train/skipped_steps').current() == 4
+    assert skipping._guard._failure is None
+    for manager in (skipping.distiller.student_recorders, skipping.distiller.teacher_recorders):
+        assert all(recorder.data_buffer == [] for recorder in manager.recorders.values())
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_weights_that_make_the_assigner_fail_end_the_training(mode):
+    model = build_with_assigner(mode)
+    optim = optimizer(model, **ONE)
+    with torch.no_grad():
+        model.student.backbone.second[0].weight[0, 0, 0, 0] = float('nan')
+    with pytest.raises(
+        NonFiniteLossError, match='pass failed.*architecture.backbone.second.0.weight.*gradient'
+    ):
+        train(model, optim, '2')
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_a_validation_with_such_weights(mode):
+    model = build_with_assigner(mode).eval()
+    with torch.no_grad():
+        model.student.backbone.second[0].weight[0, 0, 0, 0] = float('inf')
+        model.student.backbone.second[0].weight[0, 1, 0, 0] = float('-inf')
+    with pytest.raises(NonFiniteLossError, match='pass failed.*backbone.second.0.weight is not'):
+        model(batch(1), mode='predict')
+
+
+class Broken(nn.Module):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self, logits):
+        raise self.error
+
+
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('forward', ['loss', 'predict', 'tensor'])
+@pytest.mark.parametrize('kind', [RuntimeError, KeyError, ValueError])
+def test_a_genuine_error_is_as_it_was(mode, forward, kind):
+    model = build(mode)
+    error = kind('the config is wrong')
+    model.student.head = nn.Sequential(model.student.head, Broken(error))
+    with pytest.raises(kind) as caught:
+        model(batch(1), mode=forward)
+    assert caught.value is error
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize('error', [UsageError('x'), torch.OutOfMemoryError('x'), ImportError('x')])
+def test_errors_that_no_nan_causes(error):
+    model = build('skip')
+    model.student.head = nn.Sequential(model.student.head, Broken(error))
+    with pytest.raises(type(error)) as caught:
+        model(batch(1, bad=True), mode='loss')
+    assert caught.value is error
+
+
+def raised(function, *args):
+    try:
+        function(*args)
+    except RuntimeError as error:
+        return error
+
+
+def test_a_nan_between_finite_features_is_found():
+    def head(features):
+        scores = [features / 0 * 0, features]
+        mask = torch.full((2,), float('-inf'))  # on purpose, and no sign of a fault
+        raise RuntimeError(f'{len(scores)} {len(mask)}')
+
+    model = nn.Linear(2, 2)
+    found = not_finite_values(model, raised(head, torch.ones(2)), {})
+    assert list(found) == ['scores of head()']
+
+    def sound(features):
+        mask = torch.full((2,), float('-inf'))
+        raise RuntimeError(f'{features} {mask}')
+
+    assert not_finite_values(model, raised(sound, torch.ones(2)), {}) is None
+
+
 def _steps(rank, model, names, unused=False, **cfg):
     ddp = MMDistributedDataParallel(model, find_unused_parameters=unused, broadcast_buffers=False)
     optim = optimizer(ddp, **cfg)
@@ -395,6 +530,9 @@ def _one_rank(rank, store):
             names = ['9!', '1', '8!', '7!', '2', '6!']
             skipping = _steps(rank, build('skip', unused), names, unused, **cfg)
             same(clean, skipping)
+            # an assigner that fails on rank 1, and does not on rank 0
+            clean = _steps(rank, build_with_assigner('skip'), ['1', '2'], unused, **cfg)
+            same(clean, _steps(rank, build_with_assigner('skip'), names, unused, **cfg))
     # in the second step of an accumulation the first one's gradients still have to be exchanged
     two = dict(optimizer=SGD, accumulative_counts=2)
     model = _steps(rank, build('skip'), ['1', '9!', '2', '3'], **two)
@@ -402,9 +540,10 @@ def _one_rank(rank, store):
     other = weights.clone()
     dist.broadcast(other, 0)
     assert torch.equal(weights, other)
-    with pytest.raises(NonFiniteLossError) as stopped:
-        _steps(rank, build('stop'), ['1', '9!', '2'], **ONE)
-    print(stopped.value)
+    for model in (build_with_assigner('stop'), build('stop')):
+        with pytest.raises(NonFiniteLossError) as stopped:
+            _steps(rank, model, ['1', '9!', '2'], **ONE)
+        print(stopped.value)
     dist.destroy_process_group()
 
 
@@ -412,3 +551,5 @@ def test_all_ranks_do_the_same(tmp_path):
     printed = run_ranks(_one_rank, tmp_path / 'store', folder=tmp_path)
     assert 'the loss of another rank is not finite' in printed[0].splitlines()[-1]
     assert 'not finite on rank 1: input (NaN)' in printed[1].splitlines()[-1]
+    assert 'the loss of another rank is not finite' in printed[0].splitlines()[-2]
+    assert 'the forward pass failed (RuntimeError: all elem' in printed[1].splitlines()[-2]

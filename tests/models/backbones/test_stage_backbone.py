@@ -2,6 +2,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+from dpk_mm.errors import UsageError
 from dpk_mm.models.backbones import CIFARVGG, CIFARResNet, CIFARShuffleNetV2, CIFARWideResNet
 
 
@@ -100,3 +101,8 @@ def test_published_initialisation():
     weights = torch.cat([m.conv2.weight.flatten() for m in net.layer3])
     assert weights.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.01)
     assert net.layer3[0].bn1.weight.eq(1).all() and net.layer3[0].bn1.bias.eq(0).all()
+
+
+def test_a_number_where_a_tuple_was_meant():
+    with pytest.raises(UsageError, match=r'out_indices is 3, .*\(3,\) with a comma'):
+        CIFARResNet('resnet20', out_indices=(3))

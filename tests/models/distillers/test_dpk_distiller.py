@@ -229,3 +229,26 @@ def test_none_drops_a_loss_and_a_record_of_a_base_config():
 def test_what_nothing_fills_is_a_sentence(records, losses, message):
     with pytest.raises(UsageError, match=message):
         build(records=records, distill_losses=losses)
+
+
+def test_a_delete_that_has_nothing_to_delete_is_no_recorder(tmp_path):
+    """mmengine leaves ``_delete_`` in a dict where the base config has none."""
+    from mmengine.config import Config
+
+    (tmp_path / 'base.py').write_text('distiller = dict(records=dict(feats="neck"))\n')
+    (tmp_path / 'own.py').write_text(
+        '_base_ = "base.py"\n'
+        'maps = dict(type="ModuleOutputs", source="head")\n'
+        'distiller = dict(\n'
+        '    student_recorders=dict(_delete_=True, cls=maps),\n'
+        '    teacher_recorders=dict(_delete_=True, cls=maps),\n'
+        '    distill_losses=dict(_delete_=True, loss=dict(type="ChannelWiseDivergence")),\n'
+        '    loss_forward_mappings=dict(_delete_=True, loss=dict(\n'
+        '        preds_S=dict(recorder="cls", from_student=True),\n'
+        '        preds_T=dict(recorder="cls", from_student=False))))\n'
+    )
+    cfg = Config.fromfile(tmp_path / 'own.py').distiller
+    assert '_delete_' in cfg.student_recorders
+    distiller = MODELS.build(dict(cfg, type='mmrazor.DPKDistiller'))
+    assert sorted(distiller.student_recorders.recorders) == ['cls', 'feats']
+    assert list(distiller.loss_forward_mappings) == ['loss']

@@ -138,13 +138,13 @@ def test_a_stage_weight_is_the_factor_of_its_level_alone():
 
 def test_student_and_teacher_levels_of_other_indices_are_the_pair_that_was_named():
     transforms = dict(P4=dict(student_index=1, teacher_index=0, **TINY))
-    levels = [dict(student_index=1, teacher_index=0), 2]
+    levels = [dict(student_index=1, teacher_index=0), dict(index=2, resize=True)]
     student, teacher = _features(3, 1), tuple(reversed(_features(5, 2)))
     loss = _loss(transforms=transforms, criterion=_fgd(levels))
     hybrid = _hybrids(loss, student, teacher, places=dict(P4=(1, 0)))['P4']
     torch.manual_seed(9)
     value = loss(student, teacher)
-    alone = MODELS.build(_fgd((0, 2), aligned_levels=(0,)))
+    alone = MODELS.build(_fgd((0, dict(index=2, resize=True)), aligned_levels=(0,)))
     alone.align['2'].load_state_dict(loss.criterion.align['2'].state_dict())
     torch.testing.assert_close(value, alone((hybrid, None, student[2]), teacher))
 
@@ -166,7 +166,7 @@ def test_a_criterion_config_is_built_and_aligns_the_other_levels_only():
 
 
 def test_different_places_on_both_sides_and_a_resized_student():
-    cfg = dict(student_index=0, teacher_index=-1, patch_size=2, **TINY)
+    cfg = dict(student_index=0, teacher_index=-1, patch_size=2, resize=True, **TINY)
     loss = _loss(transforms=dict(P5=cfg, P4=None))
     student, teacher = _features(3, 1), _features(5, 2)
     hybrid = _hybrids(loss, student, teacher, places=dict(P5=(0, -1)))['P5']
@@ -546,3 +546,13 @@ def test_a_classifier_that_does_not_fit_names_the_key():
 def test_stages_that_do_not_fit(stage, message):
     with pytest.raises(ValueError, match=f'DPKLoss: {message}'):
         DPKLoss(dict(P5=dict(index=0, **TINY, **stage)))
+
+
+def test_maps_of_two_strides_are_no_pair():
+    cfg = dict(student_index=2, teacher_index=0, patch_size=1, **TINY)
+    student, teacher = _features(3, 1), _features(5, 2)
+    with pytest.raises(
+        ValueError, match=r'stage P4 compares .*another stride: give transforms\.P4 a student_index'
+    ):
+        _loss(transforms=dict(P4=cfg, P5=None))(student, teacher)
+    _loss(transforms=dict(P4=dict(cfg, resize=True), P5=None))(student, teacher)

@@ -348,3 +348,40 @@ def test_parts_by_level_are_those_of_each_level_alone():
     )
     nothing = _loss(levels=(1,), by_level=True, weights=dict(alpha=0, beta=0, gamma=0, lam=0))
     assert nothing.parts(student, teacher) == {'level1': 0}
+
+
+def test_levels_of_two_strides_are_no_pair():
+    """A pyramid that begins at stride 8 against one that begins at 4, paired by place."""
+    levels = (0, 1)
+    student = _features(6, 1, [(8, 12), (4, 6)])
+    teacher = _features(6, 2, [(16, 24), (8, 12)])
+    with pytest.raises(
+        ValueError, match=r"level 0 compares the student's map of 8x12 with the teacher's of 16x24"
+    ):
+        _loss(levels=levels)(student, teacher, _samples())
+    asked = [dict(index=index, resize=True) for index in levels]
+    torch.manual_seed(0)
+    value = _loss(levels=asked)(student, teacher, _samples())
+    enlarged = [
+        torch.nn.functional.interpolate(s, scale_factor=2, mode='bilinear', align_corners=False)
+        for s in student
+    ]
+    torch.manual_seed(0)
+    torch.testing.assert_close(value, _loss(levels=levels)(enlarged, teacher, _samples()))
+    # by stride
+    _loss(levels=[dict(student_index=0, teacher_index=1)])(student, teacher, _samples())
+
+
+@pytest.mark.parametrize('resized', [False, True])
+def test_float64_features_with_an_alignment(resized):
+    loss = _loss(student_channels=4).double()
+    sizes = [(7, 11), (4, 6), (2, 3)] if resized else None
+    student = [f.double() for f in (_features(4, 1, sizes) if resized else _features(4, 1))]
+    teacher = [f.double() for f in _features(6, 2)]
+    parts = loss.parts(student, teacher, _samples())
+    single = copy.deepcopy(loss).float()
+    reference = single.parts([f.float() for f in student], [f.float() for f in teacher], _samples())
+    for name, value in parts.items():
+        torch.testing.assert_close(value.float(), reference[name], rtol=1e-4, atol=1e-6)
+    loss(student, teacher, _samples()).backward()
+    assert all(p.grad.dtype == torch.float64 for p in loss.parameters())

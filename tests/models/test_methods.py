@@ -1,0 +1,51 @@
+"""The weights of stages, by value."""
+
+import pytest
+import torch
+from mmrazor.registry import MODELS
+
+import dpk_mm  # noqa: F401
+from dpk_mm.errors import UsageError
+from dpk_mm.models.methods import dpk
+from dpk_mm.modules import CKAMaskRatio
+
+PAIR = 'cifar100/resnet56_resnet20'
+
+
+def parts(**kwargs):
+    small = dict(encoder_depth=1, decoder_depth=1, position_embedding='sinusoidal')
+    torch.manual_seed(0)
+    loss = MODELS.build(dpk(PAIR, **small, **kwargs)['loss_dpk'])
+    loss.mask_ratio = CKAMaskRatio()
+    draw = torch.Generator().manual_seed(1)
+    sides = [
+        [torch.randn(4, c, s, s, generator=draw) for c, s in ((32, 16), (64, 8))] for _ in range(2)
+    ]
+    torch.manual_seed(2)
+    return {name: value.item() for name, value in loss.parts(*sides).items()}
+
+
+def test_the_authors_weight_of_the_second_last_stage_on_cifar():
+    plain, weighted = parts(), parts(stage_weights='cifar_code')
+    assert weighted['second_last'] == pytest.approx(0.6 * plain['second_last'])
+    assert weighted['last'] == pytest.approx(plain['last'])
+    assert parts(stage_weights=dict(second_last=0.6)) == pytest.approx(weighted)
+    assert list(dpk(PAIR, ('last',), stage_weights='cifar_code')['loss_dpk']['transforms']) == [
+        'last'
+    ]
+
+
+@pytest.mark.parametrize(
+    ('weights', 'message'),
+    [('cifar', 'the sets are cifar_code'), (dict(second=0.6), "names 'second', but the stages")],
+)
+def test_unknown_weights(weights, message):
+    with pytest.raises(UsageError, match=message):
+        dpk(PAIR, stage_weights=weights)
+
+
+def test_pairs_of_two_strides_ask_for_it():
+    asked = dpk('cifar100/vgg13_mobilenetv2')['loss_dpk']['transforms'].values()
+    assert [stage.get('resize') for stage in asked] == [True, True]
+    plain = dpk(PAIR)['loss_dpk']['transforms'].values()
+    assert [stage.get('resize') for stage in plain] == [None, None]
