@@ -37,6 +37,22 @@ ELSEWHERE = {
         'models/algorithms/test_loading_weights.py',
         'weights that an algorithm loads',
     ),
+    'cli/explain/arguments.py': (
+        'cli/explain/test_explanation.py',
+        'its sentences as explain gives them',
+    ),
+    'cli/explain/data_files.py': (
+        'cli/explain/test_explanation.py',
+        'its sentences as explain gives them',
+    ),
+    'cli/explain/networks.py': (
+        'cli/explain/test_explanation.py',
+        'its sentences as explain gives them',
+    ),
+    'cli/explain/unknown_types.py': (
+        'cli/explain/test_explanation.py',
+        'its sentences as explain gives them',
+    ),
 }
 # of the repository's tools: their tests are where they go
 TOOLS = ('benchmark', 'datasets', 'experiments', 'quickstart')

@@ -91,6 +91,7 @@ def test_the_student_alone_is_that_of_the_distillation(model, tmp_path):
 def test_student_distiller_and_teacher_are_loaded(model, tmp_path):
     full = save(tmp_path / 'full.pth', model.state_dict())
     teacher = str(save(tmp_path / 'teacher.pth', model.teacher.state_dict()))
+    torch.manual_seed(1)
     other = build_model(CONFIG)
     assert not equal(other.teacher.state_dict(), model.teacher.state_dict())
     load_distillation(other, full, teacher)

@@ -71,8 +71,8 @@ def test_settings_of_the_algorithm_stay_there(config_file, capsys):
         ('model.nothing_like_it', 'neither the algorithm DPKDistill nor its student RetinaNet has'),
         ('model.test_cfg.scor_thr', 'did you mean model.architecture.test_cfg.score_thr'),
         ('env_cfg.cudnn_benchmrk', 'did you mean env_cfg.cudnn_benchmark'),
-        ('max_epochs', 'variable of the config file.*; set train_cfg.max_epochs$'),
-        ('test_pipeline.0.size', '; set test_dataloader.dataset.pipeline.0.size$'),
+        ('max_epochs', r'variable of the config file.*; set train_cfg.max_epochs\.$'),
+        ('test_pipeline.0.size', r'; set test_dataloader.dataset.pipeline.0.size\.$'),
         ('foo', 'the config has no foo, and nothing reads one'),
     ],
 )

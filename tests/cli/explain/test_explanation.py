@@ -14,7 +14,7 @@ import dpk_mm  # noqa: F401
 from dpk_mm.cli.explain import explain, explained_errors
 from dpk_mm.errors import UsageError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope='module')
