@@ -140,18 +140,21 @@ def test_nothing_else_differs(name):
         base = load('../faster_rcnn_r152_r50')
     elif name.startswith('mask_'):
         base = load('ratio_fixed_075')  # Table 6 compares the strategies at a fixed ratio
-        assert base.custom_hooks[0] == dict(type='mmrazor.FixedMaskRatioHook', ratio=0.75)
+        fixed = dict(type='mmrazor.FixedMaskRatioHook', ratio=0.75)
+        assert base.default_hooks.mask_ratio == fixed
     else:
         base = load('../../_base_/imagenet_dpk_ablation')
     assert stages(cfg).keys() == stages(base).keys()
     for stage in filter(None, [*stages(cfg).values(), *stages(base).values()]):
         stage.clear()
     if 'uncertainty' in name:
-        for key, value in cfg.model.distiller.loss_forward_mappings.loss_dpk.copy().items():
-            if key.startswith('class_'):
-                assert value == dict(recorder=key, from_student=False)
-                del cfg.model.distiller.loss_forward_mappings.loss_dpk[key]
-                del cfg.model.distiller.teacher_recorders[key]
+        mapping = cfg.model.distiller.pop('loss_forward_mappings').loss_dpk
+        for key in ('class_weight', 'class_bias'):
+            assert mapping.pop(key) == dict(recorder=key, from_student=False)
+            source = f'head.fc.{key.removeprefix("class_")}'
+            recorder = dict(teacher=dict(type='Parameter', source=source))
+            assert cfg.model.distiller.records.pop(key) == recorder
+        assert not mapping
     assert cfg.to_dict() == base.to_dict()
 
 

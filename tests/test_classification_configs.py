@@ -18,7 +18,8 @@ import dpk_mm  # noqa: F401
 from dpk_mm.checkpoint.student_config import student_config
 from dpk_mm.functional import tokens_to_map
 from dpk_mm.models.backbones import PUBLISHED_ARCHS
-from dpk_mm.models.pairs import PAIRS
+from dpk_mm.models.distillers.records import expand_records
+from dpk_mm.models.pairs import PAIRS, dpk_transforms
 from dpk_mm.models.teacher.checkpoint import load_teacher
 from tests.helpers.meta import parameters_on_meta
 
@@ -121,6 +122,11 @@ def test_the_promised_files_are_there():
     assert len(CIFAR) == 7 + 6
 
 
+def source_of(distiller, record, side):
+    """The module that a record looks at."""
+    return expand_records(distiller.records)[side][record]['source']
+
+
 @pytest.mark.parametrize('name', FILES)
 def test_config_builds(name):
     cfg = load(name)
@@ -137,7 +143,7 @@ def test_config_builds(name):
     assert model.teacher_forward == 'logits'
     assert model.teacher_input.same
     for side, net in (('student', model.student), ('teacher', model.teacher)):
-        classifier = net.get_submodule(cfg.model.distiller[f'{side}_recorders'].logits.source)
+        classifier = net.get_submodule(source_of(cfg.model.distiller, 'logits', side))
         classes = cfg.model.architecture.data_preprocessor.num_classes
         assert classifier.out_features == classes
 
@@ -146,20 +152,16 @@ def test_config_builds(name):
 def test_losses_and_sizes_are_those_of_the_text_and_the_table(name):
     cfg = load(name)
     losses = cfg.model.distiller.distill_losses
-    assert set(losses) == set(cfg.model.distiller.loss_forward_mappings) == {'loss_kd', 'loss_dpk'}
+    assert set(losses) == {'loss_kd', 'loss_dpk'}
     assert (losses.loss_kd.loss_weight, losses.loss_dpk.loss_weight) == (0.8, 0.2)
     assert 'criterion' not in losses.loss_dpk
     stages = list(losses.loss_dpk.transforms.items())
     one_stage = 'efficientnet' in name
     assert [key for key, _ in stages] == (['last'] if one_stage else ['second_last', 'last'])
-    for index, ((_, found), size) in enumerate(zip(stages, PAIRS[FILES[name]], strict=True)):
-        found = dict(found)
-        for key in ('position_grid', 'student_extra_tokens'):
-            found.pop(key, None)
-        assert found == dict(size._asdict(), index=index)
-    hooks = [hook.type for hook in cfg.custom_hooks]
-    assert hooks == ['mmrazor.CKAMaskRatioHook', 'mmrazor.StudentCheckpointHook']
-    assert cfg.custom_hooks[0].samples == 'images'
+    assert losses.loss_dpk.transforms == dpk_transforms(FILES[name])
+    hooks = cfg.default_hooks
+    assert hooks.mask_ratio == dict(type='mmrazor.CKAMaskRatioHook', samples='images')
+    assert hooks.student_checkpoint.type == 'mmrazor.StudentCheckpointHook'
     optimizer, epochs = cfg.optim_wrapper.optimizer, cfg.train_cfg.max_epochs
     schedule = cfg.param_scheduler
     if name.removeprefix('dpk/').removesuffix('.py') in ADAMW:
@@ -249,7 +251,7 @@ def record(distiller, net, side, inputs):
         out = net(inputs)
     mappings = distiller.loss_forward_mappings
     feats = distiller.get_record(**mappings['loss_dpk'][f'{side}_feats'])
-    logits = distiller.get_record(**mappings['loss_kd'][f'preds_{side[0].upper()}'])
+    logits = distiller.get_record(**mappings['loss_kd'][f'{side}_logits'])
     return feats, logits, out
 
 
@@ -312,7 +314,7 @@ def test_the_last_feature_is_the_one_that_the_logits_come_from(name, side, pixel
     cfg = load(f'dpk/imagenet/{name}.py').model
     torch.manual_seed(0)
     net = MODELS.build(cfg.architecture if side == 'student' else cfg.teacher).eval()
-    head = net.get_submodule(cfg.distiller[f'{side}_recorders'].logits.source)
+    head = net.get_submodule(source_of(cfg.distiller, 'logits', side))
     nn.init.normal_(head.weight)  # some heads start with zeros
     distiller = build_on_meta(dict(cfg.distiller, _scope_='mmrazor'))
     getattr(distiller, f'prepare_from_{side}')(net)

@@ -102,8 +102,8 @@ def test_ablations_differ_in_one_thing():
     stage = no_prior.model.distiller.distill_losses.loss_feat.transforms.last
     assert stage.pop('prior') == 'none'
     assert no_prior.model == dpk.model == fixed.model
-    assert [hook.type for hook in dpk.custom_hooks][0] == 'mmrazor.CKAMaskRatioHook'
-    assert fixed.custom_hooks[0] == dict(type='mmrazor.FixedMaskRatioHook', ratio=0.5)
+    assert dpk.default_hooks.mask_ratio.type == 'mmrazor.CKAMaskRatioHook'
+    assert fixed.default_hooks.mask_ratio == dict(type='mmrazor.FixedMaskRatioHook', ratio=0.5)
     assert fitnets.model.distiller.distill_losses.loss_feat.transforms.last.type == 'ConvTransform'
     assert dpk.optim_wrapper == no_prior.optim_wrapper == fixed.optim_wrapper
     assert dpk.optim_wrapper == fitnets.optim_wrapper
@@ -129,8 +129,9 @@ def test_ablations_of_the_detectors_differ_in_one_thing(detector):
     stages = no_prior.model.distiller.distill_losses.loss_feat.transforms
     assert [stages[level].pop('prior') for level in ('P3', 'P4', 'P5')] == ['none'] * 3
     assert no_prior.model == dpk.model == fixed.model
-    assert dpk.custom_hooks[0] == dict(type='mmrazor.CKAMaskRatioHook', samples='positions')
-    assert fixed.custom_hooks[0] == dict(type='mmrazor.FixedMaskRatioHook', ratio=0.5)
+    positions = dict(type='mmrazor.CKAMaskRatioHook', samples='positions')
+    assert dpk.default_hooks.mask_ratio == positions
+    assert fixed.default_hooks.mask_ratio == dict(type='mmrazor.FixedMaskRatioHook', ratio=0.5)
     assert dpk.optim_wrapper == no_prior.optim_wrapper == fixed.optim_wrapper
 
 

@@ -239,7 +239,7 @@ def test_the_imagenet_student_is_trained_already(monkeypatch):
         return weights[files[-1].split('-')[0]]
 
     monkeypatch.setattr('mmengine.runner.checkpoint.load_from_http', load_from_http)
-    del cfg.distiller.distill_losses['loss_dpk'], cfg.distiller.loss_forward_mappings['loss_dpk']
+    del cfg.distiller.distill_losses['loss_dpk']
     model = MODELS.build(cfg)
     model.init_weights()
     assert files == ['resnet34-b627a593.pth', 'resnet18-f37072fd.pth']
