@@ -1,55 +1,80 @@
-"""Modules that have another place now: importing the old one says which."""
+"""Modules that have another place now: importing the old one still works and says which, for one release."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
+import importlib.machinery
 import sys
-from importlib.machinery import ModuleSpec
+import warnings
 from types import ModuleType
 from typing import Any
 
-_IN_REPOSITORY = 'in the repository and not in the installed package'
+# old module: the modules that have its content now
+MOVED: dict[str, tuple[str, ...]] = {
+    'dpk_mm.engine.cpu_amp': ('dpk_mm.engine.optimizers.cpu_amp',),
+    'dpk_mm.engine.errors': ('dpk_mm.errors', 'dpk_mm.cli.errors'),
+    'dpk_mm.engine.explain': ('dpk_mm.cli.explain',),
+    'dpk_mm.engine.joint_optim_wrapper': ('dpk_mm.engine.optimizers.joint_optim_wrapper',),
+    'dpk_mm.engine.launch': (
+        'dpk_mm.cli.options',
+        'dpk_mm.engine.runner.prepare',
+        'dpk_mm.engine.runner.build',
+    ),
+    'dpk_mm.engine.resume': ('dpk_mm.checkpoint.resume',),
+    'dpk_mm.engine.student': ('dpk_mm.checkpoint.student', 'dpk_mm.checkpoint.student_config'),
+    'dpk_mm.models.algorithms.teacher_checkpoint': ('dpk_mm.models.teacher.checkpoint',),
+    'dpk_mm.models.algorithms.teacher_fit': ('dpk_mm.models.teacher.input_size',),
+    'dpk_mm.models.algorithms.teacher_input': ('dpk_mm.models.teacher.normalisation',),
+    'dpk_mm.models.losses.fgd_weights': ('dpk_mm.models.loss_parts.fgd_weights',),
+    'dpk_mm.models.losses.ground_truth': ('dpk_mm.models.loss_parts.ground_truth',),
+    'dpk_mm.models.losses.stage': ('dpk_mm.models.loss_parts.stage',),
+}
 
-MOVED = {
-    'dpk_mm.benchmark': f'tools.benchmark_suites, {_IN_REPOSITORY}',
-    'dpk_mm.datasets': f'tools.shapes, {_IN_REPOSITORY}',
-    'dpk_mm.engine.cpu_amp': 'dpk_mm.engine.optimizers.cpu_amp',
-    'dpk_mm.engine.errors': 'dpk_mm.errors (and dpk_mm.cli.errors)',
-    'dpk_mm.engine.explain': 'dpk_mm.cli.explain',
-    'dpk_mm.engine.joint_optim_wrapper': 'dpk_mm.engine.optimizers.joint_optim_wrapper',
-    'dpk_mm.engine.launch': 'dpk_mm.cli.options, dpk_mm.engine.runner.prepare and dpk_mm.engine.runner.build',
-    'dpk_mm.engine.resume': 'dpk_mm.checkpoint.resume',
-    'dpk_mm.engine.student': 'dpk_mm.checkpoint.student (its config: dpk_mm.checkpoint.student_config)',
-    'dpk_mm.experiments': f'tools.experiments, {_IN_REPOSITORY}',
-    'dpk_mm.models.algorithms.teacher_checkpoint': 'dpk_mm.models.teacher.checkpoint',
-    'dpk_mm.models.algorithms.teacher_fit': 'dpk_mm.models.teacher.input_size',
-    'dpk_mm.models.algorithms.teacher_input': 'dpk_mm.models.teacher.normalisation',
-    'dpk_mm.models.losses.fgd_weights': 'dpk_mm.models.loss_parts.fgd_weights',
-    'dpk_mm.models.losses.ground_truth': 'dpk_mm.models.loss_parts.ground_truth',
-    'dpk_mm.models.losses.stage': 'dpk_mm.models.loss_parts.stage',
-    'dpk_mm.quickstart': f'tools.quickstart, {_IN_REPOSITORY}',
+# old package: its place in the repository, outside the installed package
+LEFT = {
+    'dpk_mm.benchmark': 'tools.benchmark_suites',
+    'dpk_mm.datasets': 'tools.shapes',
+    'dpk_mm.experiments': 'tools.experiments',
+    'dpk_mm.quickstart': 'tools.quickstart',
 }
 
 
-class MovedModuleFinder(importlib.abc.MetaPathFinder):
+class MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Asked first: a folder that holds nothing but old caches would be found as a namespace package."""
 
     def find_spec(
         self, fullname: str, path: Any = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Names the new place of a module that has one.
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Finds the modules of :data:`MOVED`.
 
         Raises:
-            ModuleNotFoundError: For the old names of :data:`MOVED`.
+            ModuleNotFoundError: For the packages of :data:`LEFT`, with their new place.
         """
-        if fullname in MOVED:
+        if fullname in LEFT:
             raise ModuleNotFoundError(
-                f'{fullname} is now {MOVED[fullname]}; import it from there.', name=fullname
+                f'{fullname} is now {LEFT[fullname]}, in the repository and not in the installed package; import it '
+                'from there.',
+                name=fullname,
             )
+        if fullname in MOVED:
+            return importlib.machinery.ModuleSpec(fullname, self)
         return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Fills the old module with what the new ones have, and warns."""
+        places = MOVED[module.__name__]
+        warnings.warn(
+            f'{module.__name__} is now {" and ".join(places)}; the old name goes with the next release.',
+            FutureWarning,
+            stacklevel=2,
+        )
+        for place in reversed(places):
+            content = vars(importlib.import_module(place))
+            vars(module).update({k: v for k, v in content.items() if not k.startswith('__')})
 
 
 def install() -> None:
-    """Lets imports of old names end in that sentence. Calling it again does nothing more."""
+    """Lets old names be found so. Calling it again does nothing more."""
     if not any(isinstance(finder, MovedModuleFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, MovedModuleFinder())

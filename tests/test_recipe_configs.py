@@ -21,6 +21,7 @@ from torch import nn
 
 import dpk_mm  # noqa: F401
 from dpk_mm.checkpoint.student_config import student_config
+from dpk_mm.modules import CKAMaskRatio
 from tests.helpers.meta import parameters_on_meta
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -215,15 +216,10 @@ def test_weights_of_the_losses(name, tau, classes):
 
 
 def test_clamps_of_the_ratio():
-    limits = {
-        name: [
-            (hook.get('min_ratio'), hook.get('max_ratio'))
-            for hook in load(name).custom_hooks
-            if hook.type == 'mmrazor.CKAMaskRatioHook'
-        ]
-        for name in PLAIN
-    }
-    assert limits == {IMAGENET: [(0.1, 0.9)], CIFAR: [(0.15, None)]}
+    hooks = {name: load(name).default_hooks.mask_ratio for name in PLAIN}
+    assert {hook.type for hook in hooks.values()} == {'mmrazor.CKAMaskRatioHook'}
+    limits = {name: (hook.get('min_ratio'), hook.get('max_ratio')) for name, hook in hooks.items()}
+    assert limits == {IMAGENET: (0.1, 0.9), CIFAR: (0.15, None)}
 
 
 def test_the_imagenet_student_is_trained_already(monkeypatch):
@@ -256,6 +252,7 @@ def test_a_training_step_of_the_cifar_recipe():
     cfg.model.teacher_ckpt = None
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).train()
+    model.distiller.distill_losses.loss_dpk.mask_ratio = CKAMaskRatio()  # as its hook does
     optim = build_optim_wrapper(model, cfg.optim_wrapper)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for _ in range(2):  # two batches a step
