@@ -32,7 +32,7 @@ class MultiModuleOutputsRecorder(BaseRecorder):
     VisionTransformer the head takes class tokens, not features; timm's models return logits.
 
     Args:
-        source (Sequence[str]): Names of modules, shallow first, such as
+        source: Names of modules, shallow first, such as
             ``['backbone.stages.2', 'backbone.stages.3']``.
 
     Raises:

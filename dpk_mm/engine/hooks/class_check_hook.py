@@ -23,10 +23,10 @@ class ClassCheckHook(Hook):
     """Stops a run whose head has fewer classes than the data, or whose teacher knows other ones.
 
     A head with too few classes takes what is over for background, or fails in the middle of an
-    epoch. A teacher of other classes is wrong where the student takes over its head (`inherit`) or
+    epoch. A teacher of other classes is wrong where the student takes over its head (``inherit``) or
     a recorder looks at one (logits); where only features are compared it is worth a warning.
 
-    It is not named in configs: `tools/train.py` puts it into every run.
+    It is not named in configs: ``tools/train.py`` puts it into every run.
 
     Raises:
         UsageError: Before training, with both lists; before training, validation and test if the
@@ -91,7 +91,9 @@ class ClassCheckHook(Hook):
         )
         heads = [part for part in getattr(model, 'inherit', ()) if 'head' in part]
         if heads:
-            raise UsageError(f'{told}; take {heads[0]} out of model.inherit, or give a fitting one')
+            raise UsageError(
+                f'{told}; take {heads[0]} out of model.inherit, or give a fitting one.'
+            )
         distiller = (runner.cfg.get('model') or {}).get('distiller') or {}
         recorders = dict(
             records=expand_records(distiller.get('records'))['teacher'],
@@ -102,7 +104,7 @@ class ClassCheckHook(Hook):
                 if 'head' in str(recorder.get('source', '')):
                     raise UsageError(
                         f'{told}; model.distiller.{key}.{name} looks at its head, so give '
-                        'a teacher of the same classes'
+                        'a teacher of the same classes.'
                     )
         runner.logger.warning(f'{told}; its features are used all the same')
 
@@ -125,7 +127,7 @@ def _refuse_text(loader: Any, name: str) -> None:
 
 
 def class_names(meta: Any) -> list[str]:
-    """The class names of a data set's `metainfo` or a checkpoint's meta; empty if it has none."""
+    """The class names of a data set's ``metainfo`` or a checkpoint's meta; empty if it has none."""
     if not isinstance(meta, dict):
         return []
     classes = meta.get('classes') or meta.get('CLASSES')

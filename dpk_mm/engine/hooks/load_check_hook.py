@@ -65,5 +65,5 @@ def _check_resumed(model: nn.Module, state: dict[str, Any], source: str) -> None
         raise UsageError(
             f'--resume: {source} is of another model than that of the config, a {type(model).__name__}: '
             f'{first_few(wrong)}; give a checkpoint of this run, or start anew from its weights with '
-            f'--cfg-options load_from={source}, without --resume'
+            f'--cfg-options load_from={source}, without --resume.'
         )

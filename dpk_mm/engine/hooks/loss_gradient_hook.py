@@ -39,8 +39,8 @@ class LossGradientHook(Hook):
     distributed run every process measures its own mini-batch, and the main process logs its own.
 
     Args:
-        interval (int): Iterations between two measurements, at least 1.
-        part (str): Which parameters of the student, by the beginning of their names, such as ``'backbone'``; all by
+        interval: Iterations between two measurements, at least 1.
+        part: Which parameters of the student, by the beginning of their names, such as ``'backbone'``; all by
             default. A distillation of features does not reach the heads.
 
     Raises:

@@ -142,7 +142,7 @@ class ScheduleHook(MaskRatioHook):
     """Base of the hooks whose ratio depends on the time alone.
 
     Args:
-        by_epoch (bool): What the policy calls an epoch: with True a pass over the training data, also under an
+        by_epoch: What the policy calls an epoch: with True a pass over the training data, also under an
             iteration-based loop, which counts none; with False an iteration.
         **policy: Arguments of the policy.
     """

@@ -209,7 +209,7 @@ def make_resumable(runner: Runner) -> Runner:
         runner: Not trained yet.
 
     Returns:
-        `runner`.
+        ``runner``.
     """
     if any(isinstance(hook, RandomStateHook) for hook in runner.hooks):
         return runner
@@ -220,7 +220,7 @@ def make_resumable(runner: Runner) -> Runner:
         batches = getattr(loader, 'batch_sampler', None)
         if batches is not None and not isinstance(batches, SeededBatches):
             # Past DataLoader, which guards its attributes: given as an argument, it would lose
-            # `sampler` and `batch_size`, which hooks ask for.
+            # ``sampler`` and ``batch_size``, which hooks ask for.
             seeded = SeededBatches(batches, runner.seed, get_rank())
             object.__setattr__(loader, 'batch_sampler', seeded)
         return loader

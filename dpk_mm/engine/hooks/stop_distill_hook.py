@@ -40,7 +40,7 @@ class StopDistillHook(RazorStopDistillHook):
     Under an iteration-based loop an epoch is a pass over the training data.
 
     Args:
-        stop_epoch (int): The first epoch without distillation, counted from 0.
+        stop_epoch: The first epoch without distillation, counted from 0.
 
     Raises:
         UsageError: (a ValueError) Here for a bad ``stop_epoch``; before training if the student has no loss of its own.

@@ -27,23 +27,23 @@ STATE_KEY = 'student_checkpoint_hook'
 
 @HOOKS.register_module()
 class StudentCheckpointHook(Hook):
-    """Writes `student_best.pth` and `student_last.pth` to the work folder.
+    """Writes ``student_best.pth`` and ``student_last.pth`` to the work folder.
 
-    Both hold the plain names of the student (`backbone.*`, `neck.*`, ...) under `state_dict`, so
-    stock mmdet or mmpretrain loads them, and a `meta` with `epoch` and `iter` (finished ones),
-    `metric` and `value` (the best file), `dataset_meta`, and `cfg`, the text of the student's
+    Both hold the plain names of the student (``backbone.*``, ``neck.*``, ...) under ``state_dict``, so
+    stock mmdet or mmpretrain loads them, and a ``meta`` with ``epoch`` and ``iter`` (finished ones),
+    ``metric`` and ``value`` (the best file), ``dataset_meta``, and ``cfg``, the text of the student's
     config. Each is replaced whole.
 
-    Where mmengine's `EMAHook` averages the weights, both files hold the averaged student: the best
+    Where mmengine's ``EMAHook`` averages the weights, both files hold the averaged student: the best
     file because those weights were evaluated, the last file as mmengine's own checkpoints do.
 
     Resuming goes on from the best value so far, which is in the checkpoint. A validation comes
-    after its epoch's checkpoint was written, so the value in `student_best.pth` is looked at as
+    after its epoch's checkpoint was written, so the value in ``student_best.pth`` is looked at as
     well, unless that file is from a later iteration than the one resumed from.
 
     Args:
-        save_best: The metric that decides; `'auto'` is the first one of the validation.
-        rule: `'greater'` or `'less'` is better; by default mmengine's `CheckpointHook` infers it
+        save_best: The metric that decides; ``'auto'`` is the first one of the validation.
+        rule: ``'greater'`` or ``'less'`` is better; by default mmengine's ``CheckpointHook`` infers it
             from the name of the metric.
 
     Raises:
@@ -121,7 +121,7 @@ class StudentCheckpointHook(Hook):
         self._write(runner, LAST_FILE, student_state_dict(checkpoint))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Keeps the best value, and the student's config for `tools/export_student.py`.
+        """Keeps the best value, and the student's config for ``tools/export_student.py``.
 
         Raises:
             UsageError: If a weight is NaN or infinite; the checkpoint is then not written, and the
@@ -169,5 +169,5 @@ def _refuse_non_finite(state_dict: dict[str, Any], runner: Runner) -> None:
             raise UsageError(
                 f'iteration {runner.iter}: the weight {name} is not finite, so no checkpoint is written '
                 'and the one before it stays; go on from that one with --resume, and set '
-                'optim_wrapper.clip_grad or a lower learning rate'
+                'optim_wrapper.clip_grad or a lower learning rate.'
             )

@@ -38,13 +38,13 @@ class TeacherCheckHook(Hook):
     without the hook. It works at every start, a resumed one included; take it out of ``custom_hooks`` to save the time.
 
     Args:
-        expected (float | dict[str, float]): What the teacher reaches, in the units of the metric (mmdet: mAP in [0, 1];
+        expected: What the teacher reaches, in the units of the metric (mmdet: mAP in [0, 1];
             mmpretrain: accuracy in percent), above 0. A dict checks several metrics.
-        metric (str, optional): Name of the metric for a single number, such as ``'coco/bbox_mAP'`` or
+        metric: Name of the metric for a single number, such as ``'coco/bbox_mAP'`` or
             ``'accuracy/top1'``. Greater must be better.
-        tolerance (float): How far below is accepted, as a share of the expected value, in [0, 1). 0.05 accepts 38 for
+        tolerance: How far below is accepted, as a share of the expected value, in [0, 1). 0.05 accepts 38 for
             40.
-        max_batches (int, optional): A quick check: at most so many batches on each rank, of samples that are spread
+        max_batches: A quick check: at most so many batches on each rank, of samples that are spread
             evenly over the validation set, some of each where there are several. A part of the set scores higher or
             lower by chance; give a larger tolerance.
 

@@ -1,4 +1,4 @@
-"""Mixed precision without a GPU, which mmengine's `AmpOptimWrapper` refuses."""
+"""Mixed precision without a GPU, which mmengine's ``AmpOptimWrapper`` refuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 class CPUAmpOptimWrapper(OptimWrapper):
     """Runs the model in bfloat16 where autocast deems it safe; gradients need no scaling there.
 
-    What `tools/train.py --amp bf16` sets on a machine without a GPU. It shows that a model trains
+    What ``tools/train.py --amp bf16`` sets on a machine without a GPU. It shows that a model trains
     in bfloat16; faster than float32 it is only on CPUs with such instructions.
     """
 

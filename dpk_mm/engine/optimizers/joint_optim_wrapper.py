@@ -35,7 +35,7 @@ class JointOptimWrapper(OptimWrapperDict):
     are clipped for each part by itself and logged as ``<part>.grad_norm``.
 
     Args:
-        **optim_wrappers (OptimWrapper): The wrapper of each part.
+        **optim_wrappers: The wrapper of each part.
 
     Raises:
         UsageError: If the wrappers differ in type or ``accumulative_counts``, or step in another way than
@@ -83,9 +83,9 @@ class JointOptimWrapper(OptimWrapperDict):
         """One backward pass, and where the accumulation is complete a step of every optimizer.
 
         Args:
-            loss (Tensor): The total loss, a scalar.
-            step_kwargs (dict, optional): Of ``Optimizer.step``.
-            zero_kwargs (dict, optional): Of ``Optimizer.zero_grad``.
+            loss: The total loss, a scalar.
+            step_kwargs: Of ``Optimizer.step``.
+            zero_kwargs: Of ``Optimizer.zero_grad``.
         """
         self.backward(self.scale_loss(loss))
         if self.should_update():
@@ -204,11 +204,11 @@ class DPKOptimWrapperConstructor:
         )
 
     Args:
-        optim_wrapper_cfg (dict): For each part, a child module of the algorithm (``architecture``, ``distiller``), its
+        optim_wrapper_cfg: For each part, a child module of the algorithm (``architecture``, ``distiller``), its
             ``optimizer`` and, if wanted, ``paramwise_cfg``, ``clip_grad`` and a ``constructor`` of its own, such as
             ``'mmpretrain.LearningRateDecayOptimWrapperConstructor'`` for the student. What stands beside the parts
             (``type``, ``accumulative_counts``, ``loss_scale``, ``dtype``, ``clip_grad``) is the default of each.
-        paramwise_cfg (dict, optional): Not accepted here; it belongs to a part.
+        paramwise_cfg: Not accepted here; it belongs to a part.
 
     Raises:
         UsageError: (a ValueError) Here if the config is not of this form; on the call if a part is unknown or has no
@@ -258,7 +258,7 @@ class DPKOptimWrapperConstructor:
         self._check_coverage(model)
         wrappers = {}
         for name, cfg in self.parts.items():
-            # OptimWrapper takes `type` out of clip_grad, which the parts may share
+            # OptimWrapper takes ``type`` out of clip_grad, which the parts may share
             cfg = {
                 key: dict(value) if key == 'clip_grad' and value else value
                 for key, value in cfg.items()

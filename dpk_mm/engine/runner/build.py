@@ -28,17 +28,17 @@ from .prepare import PICKLE_SUFFIXES
 def init_cpu_distributed(cfg: Config) -> None:
     """Makes a run of several processes possible on a machine without a GPU; else does nothing.
 
-    mmengine's own initialisation ends in `torch.cuda.set_device`, and its wrapper names CUDA
+    mmengine's own initialisation ends in ``torch.cuda.set_device``, and its wrapper names CUDA
     devices. So the gloo group is made here, before the Runner, which then leaves it alone, and the
-    wrapper gets no devices. What the config says about `find_unused_parameters` and
-    `broadcast_buffers` stays.
+    wrapper gets no devices. What the config says about ``find_unused_parameters`` and
+    ``broadcast_buffers`` stays.
 
     Args:
-        cfg: The config, with `launcher` set; its `model_wrapper_cfg` is changed in place.
+        cfg: The config, with ``launcher`` set; its ``model_wrapper_cfg`` is changed in place.
 
     Raises:
-        UsageError: If the processes were not started by `torch.distributed.run`
-            (`tools/dist_train.sh`).
+        UsageError: If the processes were not started by ``torch.distributed.run``
+            (``tools/dist_train.sh``).
     """
     launcher = cfg.get('launcher', 'none')
     if launcher == 'none':
@@ -46,14 +46,14 @@ def init_cpu_distributed(cfg: Config) -> None:
     if launcher == 'pytorch' and 'RANK' not in os.environ:
         raise UsageError(
             '--launcher pytorch was given, but RANK is not set in the environment: start several '
-            'processes with tools/dist_train.sh or tools/dist_test.sh'
+            'processes with tools/dist_train.sh or tools/dist_test.sh.'
         )
     if get_device() != 'cpu':
         return
     if launcher != 'pytorch':
         raise UsageError(
             f'--launcher {launcher} needs GPUs, and there is none here: on CPUs use '
-            'tools/dist_train.sh'
+            'tools/dist_train.sh.'
         )
     if not dist.is_initialized():
         timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
@@ -68,7 +68,7 @@ def init_cpu_distributed(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Builds the Runner, or the class of `cfg.runner_type`.
+    """Builds the Runner, or the class of ``cfg.runner_type``.
 
     Stopped and resumed, it draws the random numbers that it would have drawn uninterrupted, see
     :class:`dpk_mm.engine.hooks.random_state_hook.RandomStateHook`, and before training it compares
@@ -88,13 +88,13 @@ def build_runner(cfg: Config) -> Runner:
 def evaluate_student(
     runner: Runner, out: str | None = None, out_item: str | None = None
 ) -> dict[str, float]:
-    """Evaluates the student of a Runner and writes `--out`.
+    """Evaluates the student of a Runner and writes ``--out``.
 
     Args:
         runner: Built from :func:`prepare_test_config`, with its weights loaded.
-        out: A `.pkl` file for the predictions (as mmdet's and mmpretrain's tools write them), or a
-            `.json` file for the metrics.
-        out_item: `'pred'` or `'metrics'`, which then goes over what the name of the file says.
+        out: A ``.pkl`` file for the predictions (as mmdet's and mmpretrain's tools write them), or a
+            ``.json`` file for the metrics.
+        out_item: ``'pred'`` or ``'metrics'``, which then goes over what the name of the file says.
 
     Returns:
         The metrics by name.

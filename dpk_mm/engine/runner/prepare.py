@@ -1,4 +1,4 @@
-"""The options of `tools/train.py` and `tools/test.py`, applied to a config."""
+"""The options of ``tools/train.py`` and ``tools/test.py``, applied to a config."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def prepare_config(
     no_pin_memory: bool = False,
     no_persistent_workers: bool = False,
 ) -> Config:
-    """Applies the options of `tools/train.py` to a config, in place.
+    """Applies the options of ``tools/train.py`` to a config, in place.
 
     Args:
         cfg: What :func:`load_config` returned.
-        launcher: `'none'`, `'pytorch'`, `'slurm'` or `'mpi'`.
-        resume: `'auto'` for the newest checkpoint in the work folder, or a checkpoint file.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        resume: ``'auto'`` for the newest checkpoint in the work folder, or a checkpoint file.
         amp: Whether to train in mixed precision: True is float16 with a dynamic loss scale unless
-            the config names another `dtype`; `'fp16'` is that by name; `'bf16'` is bfloat16 without
+            the config names another ``dtype``; ``'fp16'`` is that by name; ``'bf16'`` is bfloat16 without
             a loss scale, also without a GPU.
         auto_scale_lr: Whether to scale the learning rate with the batch size.
         teacher_ckpt: The teacher's checkpoint, a file or a URL.
@@ -44,7 +44,7 @@ def prepare_config(
         no_persistent_workers: Whether the workers of data loaders end with an epoch.
 
     Returns:
-        `cfg`.
+        ``cfg``.
 
     Raises:
         UsageError: If an option does not fit the config or the machine.
@@ -55,7 +55,7 @@ def prepare_config(
         if 'teacher' not in (cfg.get('model') or {}):
             raise UsageError(
                 f'--teacher-ckpt was given, but {cfg.filename} has no model.teacher: leave the '
-                'option out, or give a distillation config, see configs/dpk/'
+                'option out, or give a distillation config, see configs/dpk/.'
             )
         if '://' not in teacher_ckpt and not Path(teacher_ckpt).is_file():
             raise UsageError(f'--teacher-ckpt: there is no file {teacher_ckpt}')
@@ -67,7 +67,7 @@ def prepare_config(
             raise UsageError(
                 f'--auto-scale-lr was given, but {cfg.filename} does not say for which batch size '
                 'its learning rate is meant: add auto_scale_lr = dict(base_batch_size=16), with '
-                'your number'
+                'your number.'
             )
         cfg.auto_scale_lr.enable = True
     if resume is not None:
@@ -100,17 +100,17 @@ def prepare_test_config(
     amp: bool = False,
     no_pin_memory: bool = False,
 ) -> Config:
-    """Reduces a config to its student and applies the options of `tools/test.py`.
+    """Reduces a config to its student and applies the options of ``tools/test.py``.
 
     Args:
         cfg: What :func:`load_config` returned.
-        launcher: `'none'`, `'pytorch'`, `'slurm'` or `'mpi'`.
-        out: File of `--out`; only its name is checked here.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        out: File of ``--out``; only its name is checked here.
         show: Whether to show the predictions in windows.
         show_dir: Folder for pictures of the predictions, or None.
         wait_time: Seconds for which each window stays.
         interval: One of so many images is drawn; for classifiers only.
-        out_item: `'pred'` or `'metrics'`: what `out` is to hold.
+        out_item: ``'pred'`` or ``'metrics'``: what ``out`` is to hold.
         tta: Whether to test on changed images as well, see :func:`enable_tta`.
         amp: Whether to test in mixed precision (float16); needs a GPU.
         no_pin_memory: As for :func:`prepare_config`.
@@ -123,7 +123,7 @@ def prepare_test_config(
     """
     _check_out(out, out_item)
     if cfg.get('test_dataloader') is None:
-        raise UsageError(f'{cfg.filename} has no test_dataloader, so there is nothing to test on')
+        raise UsageError(f'{cfg.filename} has no test_dataloader, so there is nothing to test on.')
     cfg = student_config(cfg)
     _drop_removed_hooks(cfg)
     cfg.launcher = launcher
@@ -137,7 +137,7 @@ def prepare_test_config(
     if amp:
         if get_device() == 'cpu':
             # mmengine would take bfloat16, which the metrics cannot turn into numpy arrays
-            raise UsageError('--amp needs a GPU, and there is none here: leave the option out')
+            raise UsageError('--amp needs a GPU, and there is none here: leave the option out.')
         cfg.test_cfg.fp16 = True
     _fill_dataloaders(cfg, no_pin_memory)
     return cfg
@@ -151,7 +151,7 @@ def _check_starts(cfg: Config) -> None:
         if (cfg.get('model') or {}).get(key):
             raise UsageError(
                 f'load_from = {cfg.load_from} would replace the weights that model.{key} gives the student: '
-                f'leave one of them out (--cfg-options load_from=None, or model.{key}=None)'
+                f'leave one of them out (--cfg-options load_from=None, or model.{key}=None).'
             )
 
 
@@ -161,14 +161,14 @@ def _check_needs_no_validation(cfg: Config) -> None:
     if checkpoint.get('save_best'):
         raise UsageError(
             '--no-validate was given, but default_hooks.checkpoint.save_best needs the metrics of a validation: add '
-            '--cfg-options default_hooks.checkpoint.save_best=None'
+            '--cfg-options default_hooks.checkpoint.save_best=None.'
         )
 
 
 def _check_out(out: str | None, out_item: str | None) -> None:
     if out is None:
         if out_item is not None:
-            raise UsageError(f'--out-item {out_item} was given without --out: add --out FILE')
+            raise UsageError(f'--out-item {out_item} was given without --out: add --out FILE.')
         return
     suffixes = {
         None: (*PICKLE_SUFFIXES, '.json'),
@@ -180,7 +180,7 @@ def _check_out(out: str | None, out_item: str | None) -> None:
             expected = 'a name ending in .pkl (predictions) or .json (metrics)'
         else:
             expected = f'for --out-item {out_item} a name ending in {", ".join(suffixes)}'
-        raise UsageError(f'--out {out}: {expected} was expected')
+        raise UsageError(f'--out {out}: {expected} was expected.')
 
 
 def _drop_removed_hooks(cfg: Config) -> None:
@@ -193,7 +193,7 @@ def _drop_removed_hooks(cfg: Config) -> None:
 
 def _enable_amp(cfg: Config, amp: bool | str) -> None:
     if amp not in (True, 'fp16', 'bf16'):
-        raise UsageError(f'--amp {amp}: fp16 or bf16 was expected')
+        raise UsageError(f'--amp {amp}: fp16 or bf16 was expected.')
     wrappers = _optim_wrappers(cfg)
     shared = cfg.optim_wrapper  # what stands beside several wrappers is the default of each
     for key, wrapper in wrappers.items():
@@ -201,12 +201,12 @@ def _enable_amp(cfg: Config, amp: bool | str) -> None:
         if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
             raise UsageError(
                 f'--amp replaces {key}.type OptimWrapper, but {cfg.filename} has {kind}: leave the '
-                'option out, or set up mixed precision in the config'
+                'option out, or set up mixed precision in the config.'
             )
     on_cpu = get_device() == 'cpu'
     if on_cpu and amp != 'bf16':
         raise UsageError(
-            '--amp needs a GPU, and there is none here: leave the option out, or take --amp bf16'
+            '--amp needs a GPU, and there is none here: leave the option out, or take --amp bf16.'
         )
     settings: dict[str, Any] = dict(loss_scale=shared.get('loss_scale', 'dynamic'))
     if amp == 'bf16':
@@ -232,7 +232,7 @@ def _optim_wrappers(cfg: Config) -> dict[str, ConfigDict]:
     """The optimizer wrappers of a config by their keys: one, or those of a constructor of several."""
     whole = cfg.get('optim_wrapper')
     if not isinstance(whole, dict):
-        raise UsageError(f'--amp was given, but {cfg.filename} has no optim_wrapper')
+        raise UsageError(f'--amp was given, but {cfg.filename} has no optim_wrapper.')
     parts = {
         f'optim_wrapper.{key}': value
         for key, value in whole.items()
@@ -249,14 +249,14 @@ def _enable_visualization(
         raise UsageError(
             f'--show and --show-dir need a hook that draws, but {cfg.filename} has none: add '
             "default_hooks = dict(visualization=dict(type='DetVisualizationHook')) for a detector, "
-            "or type='VisualizationHook' for a classifier"
+            "or type='VisualizationHook' for a classifier."
         )
     hook.show = show
     if str(hook.type).endswith('DetVisualizationHook'):
         if interval != 1:
             raise UsageError(
                 f'--interval {interval}: DetVisualizationHook draws every image of a test; leave the option out, or '
-                'test fewer images with --cfg-options test_dataloader.dataset.indices=100'
+                'test fewer images with --cfg-options test_dataloader.dataset.indices=100.'
             )
         hook.draw = True
         hook.wait_time = wait_time

@@ -39,7 +39,7 @@ def enable_tta(cfg: Config) -> None:
         if scope not in _MERGING:
             raise UsageError(
                 f'--tta: with default_scope = {scope!r} there is no usual way to merge predictions: set tta_model in '
-                "the config, such as dict(type='DetTTAModel', ...), and tta_pipeline"
+                "the config, such as dict(type='DetTTAModel', ...), and tta_pipeline."
             )
         cfg.tta_model = _MERGING[scope]
     datasets = list(_innermost(cfg.test_dataloader.dataset))
@@ -68,7 +68,7 @@ def _flipping(dataset: ConfigDict) -> list[Any]:
     if not isinstance(packing, dict) or 'Pack' not in str(packing.get('type')):
         raise UsageError(
             '--tta: test_dataloader.dataset.pipeline does not end in a transform that packs the inputs '
-            '(PackDetInputs, PackInputs), so it cannot be extended: set tta_pipeline in the config'
+            '(PackDetInputs, PackInputs), so it cannot be extended: set tta_pipeline in the config.'
         )
     if str(packing['type']).endswith('PackDetInputs'):
         packing = dict(

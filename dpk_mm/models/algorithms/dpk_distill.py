@@ -49,23 +49,23 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
       with the weights that it would have alone.
 
     Args:
-        architecture (dict | BaseModel): The student.
-        teacher (dict | BaseModel): The teacher.
-        distiller (dict): A ``DPKDistiller`` or another mmrazor distiller.
-        teacher_ckpt (str, optional): File, URL or model-zoo scheme. None trains with an untrained teacher, and says so.
-        teacher_command (str, optional): The command that makes ``teacher_ckpt``; shown where the file is missing.
-        student_ckpt (str, optional): What the student starts from (a warm start), such as 'torchvision://resnet18'; the
+        architecture: The student, a model or its config.
+        teacher: The teacher, likewise.
+        distiller: A ``DPKDistiller`` or another mmrazor distiller.
+        teacher_ckpt: File, URL or model-zoo scheme. None trains with an untrained teacher, and says so.
+        teacher_command: The command that makes ``teacher_ckpt``; shown where the file is missing.
+        student_ckpt: What the student starts from (a warm start), such as 'torchvision://resnet18'; the
             whole model has to fit. It is loaded after ``init_weights()`` of the student and before ``inherit``.
-        inherit (Sequence[str], optional): Parts of the student that start from the teacher's weights, such as
+        inherit: Parts of the student that start from the teacher's weights, such as
             ``['neck', 'rpn_head', 'roi_head']`` (FGD's inheriting strategy). It is done after ``init_weights()``
             of the student, which would undo it.
-        teacher_forward (str): How much of the teacher is run at least: 'features' (``extract_feat``), 'logits'
+        teacher_forward: How much of the teacher is run at least: 'features' (``extract_feat``), 'logits'
             (``forward(mode='tensor')``), 'loss', or 'auto': features where the model has no single ``head``
             (detectors), logits else (classifiers). More is run where a recorder or a delivery would get nothing
             else, see :class:`~dpk_mm.models.teacher.forward.TeacherForward`.
-        averaged_weights (bool): Which weights of ``teacher_ckpt`` and ``student_ckpt`` are taken where a file holds
+        averaged_weights: Which weights of ``teacher_ckpt`` and ``student_ckpt`` are taken where a file holds
             those of an exponential moving average (EMA) and the raw ones; the log says so.
-        non_finite (str): What a loss that is NaN or infinite does: 'stop' ends the training with a sentence, 'skip'
+        non_finite: What a loss that is NaN or infinite does: 'stop' ends the training with a sentence, 'skip'
             leaves the step out and counts it; see :class:`~dpk_mm.models.algorithms.finite.NonFiniteGuard`.
         **kwargs: Of ``SingleTeacherDistill``: ``student_trainable``, ``calculate_student_loss``, ``data_preprocessor``.
 
@@ -79,8 +79,9 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
 
     def __init__(
         self,
-        distiller: dict,
+        architecture: dict | nn.Module,
         teacher: dict | nn.Module,
+        distiller: dict,
         teacher_ckpt: str | None = None,
         teacher_command: str | None = None,
         student_ckpt: str | None = None,
@@ -100,7 +101,6 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
                 'DPKDistill: teacher_norm_eval=False is not supported; all of the teacher is in eval '
                 'mode.'
             )
-        architecture = kwargs.pop('architecture')
         if isinstance(architecture, dict):
             architecture = MODELS.build(architecture)
         kwargs['data_preprocessor'] = student_preprocessor(
@@ -126,7 +126,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         teacher_input = TeacherInput(self.data_preprocessor, self.teacher.data_preprocessor)
         object.__setattr__(self, 'teacher_input', teacher_input)
         self.teacher.eval()
-        # Not `with_module`: a copy of the model then has a hook of its own.
+        # Not ``with_module``: a copy of the model then has a hook of its own.
         self.architecture._register_load_state_dict_pre_hook(strip_student_prefix)
         self.register_load_state_dict_post_hook(_after_loading)
         self._guard = guard
@@ -262,11 +262,11 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         """Losses of a batch.
 
         Args:
-            batch_inputs (Tensor): ``[N, 3, H, W]``, normalised for the student.
-            data_samples (list, optional): Ground truth.
+            batch_inputs: ``[N, 3, H, W]``, normalised for the student.
+            data_samples: Ground truth.
 
         Returns:
-            dict[str, Tensor]: 'student.*' and 'distill.*'. Only the former once distillation was stopped
+            'student.*' and 'distill.*'. Only the former once distillation was stopped
             (mmrazor's ``StopDistillHook``); the teacher is then not run either.
         """
         losses: dict[str, Tensor] = {}
@@ -296,10 +296,10 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         """Sums the losses, as mmengine does, and sees to it that the sum is finite.
 
         Args:
-            losses (dict[str, Tensor]): Of :meth:`loss`.
+            losses: Of :meth:`loss`.
 
         Returns:
-            tuple[Tensor, Mapping[str, Tensor]]: The total, a scalar, and all parts for the log.
+            The total, a scalar, and all parts for the log.
 
         Raises:
             NonFiniteLossError: If the total of any rank is NaN or infinite, see ``non_finite``.

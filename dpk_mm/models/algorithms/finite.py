@@ -63,8 +63,8 @@ class NonFiniteGuard:
     others wait for it.
 
     Args:
-        mode (str): 'stop' or 'skip'.
-        defer (bool, optional): Whether stopping reads the loss when an optimizer is about to step. None: on CUDA.
+        mode: 'stop' or 'skip'.
+        defer: Whether stopping reads the loss when an optimizer is about to step. None: on CUDA.
 
     Raises:
         ValueError: If the mode is unknown.
@@ -105,9 +105,9 @@ class NonFiniteGuard:
         DistributedDataParallel waits for all of them.
 
         Args:
-            model (nn.Module): The algorithm.
-            error (Exception): What the forward pass ended with.
-            seen (Mapping[str, Tensor]): As for :meth:`check`, as far as it was computed.
+            model: The algorithm.
+            error: What the forward pass ended with.
+            seen: As for :meth:`check`, as far as it was computed.
 
         Returns:
             The losses and what :meth:`check` is to see, or None for an error with another cause.
@@ -145,14 +145,14 @@ class NonFiniteGuard:
         """Passes a finite loss on.
 
         Args:
-            model (nn.Module): The algorithm, for its parameters and its teacher.
-            loss (Tensor | int): The total loss, a scalar; mmengine's 0 if no part counts as a loss.
-            log_vars (Mapping[str, Tensor]): Its parts by name.
-            seen (Mapping[str, Tensor]): What the network computed on the way, in that order, by a name for
+            model: The algorithm, for its parameters and its teacher.
+            loss: The total loss, a scalar; mmengine's 0 if no part counts as a loss.
+            log_vars: Its parts by name.
+            seen: What the network computed on the way, in that order, by a name for
                 the user.
 
         Returns:
-            tuple[Tensor, Mapping[str, Tensor]]: Both as they are; for a skipped batch a loss of zero with zero
+            Both as they are; for a skipped batch a loss of zero with zero
             gradients, and the finite parts.
 
         Raises:

@@ -21,9 +21,9 @@ def check_class_counts(
     """Compares the classifiers whose logits a loss compares, as far as the modules tell.
 
     Args:
-        distiller (ConfigurableDistiller): With its recorders prepared.
-        student (nn.Module): The student.
-        teacher (nn.Module): The teacher.
+        distiller: With its recorders prepared.
+        student: The student.
+        teacher: The teacher.
 
     Raises:
         UsageError: If the classes differ in number.
@@ -54,10 +54,10 @@ def check_logits(
     """Compares recorded logits, for heads whose modules do not tell.
 
     Args:
-        name (str): Of the loss.
-        loss (nn.Module): The loss.
-        student (Sequence): What it gets of the student; logits are ``[N, classes, ...]``.
-        teacher (Sequence): What it gets of the teacher.
+        name: Of the loss.
+        loss: The loss.
+        student: What it gets of the student; logits are ``[N, classes, ...]``.
+        teacher: What it gets of the teacher.
 
     Raises:
         UsageError: If the classes differ in number.

@@ -38,6 +38,7 @@ class DPKDistiller(ConfigurableDistiller):
     Args:
         records: See :func:`~dpk_mm.models.distillers.records.expand_records`.
         distill_losses: Name -> config of a loss. A value of None drops a loss that a base config has.
+        loss_forward_mappings: Loss -> argument -> record, in mmrazor's explicit form; what is missing is filled in.
         **kwargs: Of ``ConfigurableDistiller``.
 
     Raises:

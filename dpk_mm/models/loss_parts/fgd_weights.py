@@ -12,10 +12,10 @@ class FGDWeights(NamedTuple):
     """One factor for each term of the FGD loss, all >= 0; a term with factor 0 is not computed.
 
     Attributes:
-        alpha (float): Foreground (DPK: w_f).
-        beta (float): Background (DPK: w_b).
-        gamma (float): Attention.
-        lam (float): Global context (lambda).
+        alpha: Foreground (DPK: w_f).
+        beta: Background (DPK: w_b).
+        gamma: Attention.
+        lam: Global context (lambda).
     """
 
     alpha: float
@@ -28,8 +28,8 @@ def _row(alpha: float, beta: float, gamma: float, lam: float) -> dict[str, float
     return dict(alpha=alpha, beta=beta, gamma=gamma, lam=lam)
 
 
-# Columns: alpha, beta, gamma, lam. `paper` is the printed value and `code` the released one, where
-# the two differ. DPK prints alpha and beta alone; the other two of its `text` rows are those of its
+# Columns: alpha, beta, gamma, lam. ``paper`` is the printed value and ``code`` the released one, where
+# the two differ. DPK prints alpha and beta alone; the other two of its ``text`` rows are those of its
 # code.
 FGD_WEIGHTS: dict[str, dict[str, float]] = {
     'fgd_two_stage': _row(5e-5, 2.5e-5, 5e-5, 5e-7),
@@ -56,7 +56,7 @@ def resolve_weights(weights: str | Mapping[str, Any]) -> FGDWeights:
     """The four factors behind a name or a dict.
 
     Args:
-        weights (str | dict): A name of :data:`FGD_WEIGHTS`, or a dict with exactly the keys
+        weights: A name of :data:`FGD_WEIGHTS`, or a dict with exactly the keys
             ``alpha``, ``beta``, ``gamma`` and ``lam``, or an :class:`FGDWeights`.
 
     Returns:

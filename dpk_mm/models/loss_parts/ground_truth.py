@@ -14,13 +14,13 @@ def boxes_of(
     """Boxes on the device of a feature, and the size of the padded batch.
 
     Args:
-        data_samples (Sequence[DetDataSample] | None): One sample per image, with ``gt_instances.bboxes`` in pixels of
+        data_samples: One sample per image, with ``gt_instances.bboxes`` in pixels of
             the padded batch, and ``batch_input_shape`` in the first one's metainfo.
-        feature (Tensor): ``[N, C, H, W]`` of the same images.
-        user (str): Who needs them, the subject of the errors' sentences.
+        feature: ``[N, C, H, W]`` of the same images.
+        user: Who needs them, the subject of the errors' sentences.
 
     Returns:
-        tuple[list[Tensor], tuple[int, int]]: N tensors ``[G_i, 4]``, and (height, width).
+        N tensors ``[G_i, 4]``, and (height, width).
 
     Raises:
         ValueError: If there are no samples, not one per image, or boxes or ``batch_input_shape`` are missing.

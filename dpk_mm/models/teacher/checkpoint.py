@@ -37,11 +37,11 @@ def load_teacher(
     """Loads weights into a teacher; every key and shape has to fit, but for harmless extras.
 
     Args:
-        teacher (nn.Module): An mmdet or mmpretrain model.
-        teacher_ckpt (str): File, URL or model-zoo scheme; read with ``weights_only=True``. A published CIFAR-100
+        teacher: An mmdet or mmpretrain model.
+        teacher_ckpt: File, URL or model-zoo scheme; read with ``weights_only=True``. A published CIFAR-100
             teacher or torchvision ResNet is renamed on the way.
-        command (str, optional): What makes the file; named if it is missing.
-        averaged (bool): Which weights are taken where the file holds averaged (EMA) and raw ones.
+        command: What makes the file; named if it is missing.
+        averaged: Which weights are taken where the file holds averaged (EMA) and raw ones.
 
     Raises:
         FileNotFoundError: If a local file does not exist.
@@ -62,9 +62,9 @@ def load_student(student: nn.Module, student_ckpt: str, averaged: bool = True) -
     """Loads the weights that a student starts from (a warm start); every key and shape has to fit.
 
     Args:
-        student (nn.Module): An mmdet or mmpretrain model.
-        student_ckpt (str): As ``teacher_ckpt`` of :func:`load_teacher`.
-        averaged (bool): As there.
+        student: An mmdet or mmpretrain model.
+        student_ckpt: As ``teacher_ckpt`` of :func:`load_teacher`.
+        averaged: As there.
 
     Raises:
         FileNotFoundError: If a local file does not exist.
@@ -119,9 +119,9 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]
     """The student's parts start from the teacher's (FGD's inheriting strategy).
 
     Args:
-        student (nn.Module): Changed in place.
-        teacher (nn.Module): Loaded before.
-        parts (Sequence[str]): Module names such as 'neck', 'rpn_head', 'roi_head' or 'neck.fpn_convs'.
+        student: Changed in place.
+        teacher: Loaded before.
+        parts: Module names such as 'neck', 'rpn_head', 'roi_head' or 'neck.fpn_convs'.
 
     Raises:
         UsageError: (a ValueError) If a part is missing on either side or its weights differ in name or shape.

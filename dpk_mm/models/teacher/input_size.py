@@ -47,10 +47,10 @@ def check_input_size(
     """Compares the size that a teacher was made for with the one that it would get.
 
     Args:
-        teacher (nn.Module): A classifier or detector.
-        size (Sequence[int], optional): (height, width) of what it would get; None if that is not known.
-        source (str): Where the size comes from, for the sentence.
-        remedy (str): What to change there.
+        teacher: A classifier or detector.
+        size: (height, width) of what it would get; None if that is not known.
+        source: Where the size comes from, for the sentence.
+        remedy: What to change there.
 
     Raises:
         UsageError: If they differ.

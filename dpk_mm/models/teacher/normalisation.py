@@ -100,8 +100,8 @@ class TeacherInput(nn.Module):
     teacher's padding value again, or it would no longer be neutral for the teacher.
 
     Args:
-        student (nn.Module): The student's ``data_preprocessor``.
-        teacher (nn.Module): The teacher's ``data_preprocessor``; the same object where the teacher has none.
+        student: The student's ``data_preprocessor``.
+        teacher: The teacher's ``data_preprocessor``; the same object where the teacher has none.
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
