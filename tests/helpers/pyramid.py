@@ -55,9 +55,11 @@ def check_against(loss, slow, student, teacher, data_samples=None, seed=None, at
     pairs += [(a.grad, b.grad) for a, b in zip(loss.parameters(), exact.parameters(), strict=True)]
     compared = 0
     for own, other in pairs:
-        assert (own is None) == (other is None)
         if own is None:  # a level that is not compared
+            assert other is None
             continue
+        if other is None:  # the slow formula has no use for it
+            other = torch.zeros_like(own, dtype=torch.float64)
         scale = other.abs().max().item()
         torch.testing.assert_close(own.double(), other, rtol=1e-4, atol=atol * scale + 1e-9)
         compared += 1
