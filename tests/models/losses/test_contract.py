@@ -22,7 +22,9 @@ STAGE = dict(
     num_heads=2,
     position_embedding='sinusoidal',
 )
-FGD = dict(levels=(0, 1, 2), student_channels=6, teacher_channels=8, weights='fgd_one_stage_paper')
+PYRAMID = dict(levels=(0, 1, 2), student_channels=6, teacher_channels=8)
+FGD = dict(PYRAMID, weights='fgd_one_stage_paper')
+ANCHORS = dict(scales=[4], ratios=[0.5, 1.0, 2.0], strides=[8, 16, 32])
 
 # registered name: arguments of the constructor, one dict for each form that computes something else
 CASES = {
@@ -31,7 +33,20 @@ CASES = {
         dict(transforms=dict(P5=dict(index=2, **STAGE)), criterion=dict(type='FGDLoss', **FGD)),
     ],
     'FGDLoss': [FGD, dict(FGD, by_level=True, loss_weight=3.0)],
+    'CWDLoss': [
+        dict(PYRAMID, tau=2.0, loss_weight=3.0),
+        dict(PYRAMID, by_level=True, loss_weight=1.0),
+    ],
+    'FGFILoss': [
+        dict(PYRAMID, anchors=ANCHORS, mode=mode, loss_weight=1.0) for mode in ('paper', 'code')
+    ],
+    'GIDLoss': [dict(PYRAMID, cells=4)],
     'KDLoss': [dict(tau=4.0), dict(tau=2.0, reduction='mean', loss_weight=0.5)],
+    'LevelMGDLoss': [
+        dict(PYRAMID, loss_weight=0.1),
+        dict(PYRAMID, loss_weight=0.1, masked='channels', mask_ratio=0.3),
+    ],
+    'LevelPKDLoss': [dict(PYRAMID, loss_weight=6.0), dict(PYRAMID, by_level=True, loss_weight=1.0)],
 }
 ROWS = [(name, index) for name, forms in CASES.items() for index in range(len(forms))]
 
