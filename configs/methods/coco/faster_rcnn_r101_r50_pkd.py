@@ -1,0 +1,4 @@
+_base_ = '../../_base_/pairs/coco_faster_rcnn_r101_r50.py'
+from dpk_mm.models.methods import pkd  # noqa: E402
+
+model = dict(distiller=dict(distill_losses=pkd('coco/faster_rcnn')))
