@@ -29,8 +29,8 @@ def near_box_masks(
     Returns:
         For each level ``[H, W]`` bool.
 
-    Source: Wang et al. 2019, "Distilling Object Detectors with Fine-grained Feature Imitation", section 3.2
-    (imitation region estimation), psi = 0.5. The paper has one feature map; here M is that of all levels, as otherwise
+    Source: Wang et al. 2019, "Distilling Object Detectors with Fine-grained Feature Imitation", imitation
+    region estimation, psi = 0.5. The paper has one feature map; here M is that of all levels, as otherwise
     a small box would mark cells of levels whose best anchor hardly touches it.
     """
     masks = [

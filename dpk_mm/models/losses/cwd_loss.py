@@ -37,7 +37,8 @@ class CWDLoss(LevelLoss):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Source: Shu et al. 2021, "Channel-wise Knowledge Distillation for Dense Prediction", Eq. 3 (phi) and 4.
+    Source: Shu et al. 2021, "Channel-wise Knowledge Distillation for Dense Prediction", the softmax over
+    positions and the channel-wise divergence.
     """
 
     def __init__(

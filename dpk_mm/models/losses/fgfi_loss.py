@@ -44,8 +44,8 @@ class FGFILoss(LevelLoss):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Source: Wang et al. 2019, "Distilling Object Detectors with Fine-grained Feature Imitation", section 3.2 (mask) and
-    3.3 (loss).
+    Source: Wang et al. 2019, "Distilling Object Detectors with Fine-grained Feature Imitation", imitation region
+    estimation and imitation loss.
     """
 
     def __init__(

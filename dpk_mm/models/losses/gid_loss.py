@@ -47,8 +47,8 @@ class GIDLoss(LevelLoss):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Source: Dai et al. 2021, "General Instance Distillation for Object Detection", section 3.2 (feature-based and
-    relation-based distillation). Weights and means are those of the first author's unfinished code, in whose training
+    Source: Dai et al. 2021, "General Instance Distillation for Object Detection", feature-based and
+    relation-based distillation. Weights and means are those of the first author's unfinished code, in whose training
     the convolution f is built and never run.
     """
 

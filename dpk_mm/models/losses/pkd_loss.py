@@ -40,7 +40,7 @@ class LevelPKDLoss(LevelLoss):
         ValueError: If an argument is out of its range.
 
     Source: Cao et al. 2022, "PKD: General Distillation Framework for Object Detectors via Pearson Correlation
-    Coefficient", section 3.2.
+    Coefficient", the loss on FPN features, in its form 1 - r.
     """
 
     def __init__(

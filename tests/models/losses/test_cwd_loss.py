@@ -13,7 +13,7 @@ def distribution(row, tau):
 
 
 def slow(loss, student, teacher):
-    """Eq. 4, of every image and channel."""
+    """The channel-wise divergence, of every image and channel."""
     tau, total = loss.divergence.tau, 0.0
     for level in loss.levels:
         s, t = student[level.student], teacher[level.teacher]
