@@ -4,11 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from dpk_mm.engine.hooks import WarmupHook
+from dpk_mm.engine.runner.build import build_runner
 from dpk_mm.errors import UsageError
 from dpk_mm.models.losses.decoupled_kd_loss import DecoupledKDLoss
 
@@ -59,3 +63,49 @@ def test_data_without_a_length():
     WarmupHook().before_train(runner_at([DecoupledKDLoss()], loader=loader))
     with pytest.raises(UsageError, match='DecoupledKDLoss has a warm-up in passes .* no length'):
         WarmupHook().before_train(runner_at([DecoupledKDLoss(warmup=1)], loader=loader))
+
+
+FACTORS = []
+
+
+@MODELS.register_module(name='WarmupSmall', force=True)
+class Small(BaseModel):
+    """One weight, and a loss whose factor is noted in each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Linear(1, 1)
+        self.distiller = DecoupledKDLoss(warmup=4)
+
+    def forward(self, inputs, mode='tensor'):
+        FACTORS.append(self.distiller.warmup.factor())
+        return dict(loss=self.scale(torch.as_tensor(inputs)[:, None]).square().mean())
+
+
+def train(folder, epochs, **extra):
+    loader = dict(
+        dataset=[dict(inputs=1.0), dict(inputs=2.0)],
+        batch_size=1,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
+    cfg = dict(
+        model=dict(type='WarmupSmall'),
+        work_dir=str(folder),
+        experiment_name=f'warmup_{epochs}_{folder.name}',
+        train_dataloader=loader,
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+        log_level='ERROR',
+        **extra,
+    )
+    FACTORS.clear()
+    build_runner(Config(cfg)).train()
+    return list(FACTORS)
+
+
+def test_a_run_that_is_stopped_and_resumed(tmp_path):
+    """``build_runner`` adds the hook; no config names it."""
+    assert train(tmp_path, 3) == [0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
+    assert train(tmp_path, 5, resume=True) == [1.0, 1.0, 1.0, 1.0]
