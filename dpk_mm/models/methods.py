@@ -26,6 +26,16 @@ STAGE_WEIGHTS: dict[str, dict[str, float]] = {
 }
 """Factors of stages by name, as a code base has them."""
 
+DKD_BETA: dict[str, float] = {
+    'cifar100/resnet56_resnet20': 2.0,
+    'cifar100/resnet110_resnet32': 2.0,
+    'cifar100/vgg13_mobilenetv2': 6.0,
+    'cifar100/vgg13_vgg8': 6.0,
+    'cifar100/wrn40-2_wrn16-2': 6.0,
+    'cifar100/wrn40-2_wrn40-1': 6.0,
+}
+"""``beta`` of DKD by pair, as mdistiller's configs have it; 8 for other pairs of CIFAR-100."""
+
 
 def kd(tau: float = 1.0, loss_weight: float = 0.8, **kwargs: Any) -> Losses:
     """KD on the logits.
@@ -36,6 +46,123 @@ def kd(tau: float = 1.0, loss_weight: float = 0.8, **kwargs: Any) -> Losses:
         **kwargs: Of ``KDLoss``.
     """
     return dict(loss_kd=dict(type='KDLoss', tau=tau, loss_weight=loss_weight, **kwargs))
+
+
+def kd_standardized(tau: float = 2.0, loss_weight: float = 9.0) -> Losses:
+    """KD on standardised logits; its authors have 0.1 for the cross entropy beside it.
+
+    Args:
+        tau: Temperature of CIFAR-100.
+        loss_weight: Factor of the loss.
+    """
+    return kd(tau, loss_weight, standardize=True)
+
+
+def dkd(
+    pair: str | None = None,
+    tau: float = 4.0,
+    alpha: float = 1.0,
+    beta: float | None = None,
+    warmup: int = 20,
+    **kwargs: Any,
+) -> Losses:
+    """DKD with the settings of CIFAR-100; ImageNet has ``tau=1.0, beta=0.5, warmup=1``.
+
+    Args:
+        pair: A key of ``PAIRS``, for ``beta``.
+        tau: Temperature.
+        alpha: Factor of the target class's term.
+        beta: Factor of the other classes' term; by default that of the pair in :data:`DKD_BETA`, else 8.
+        warmup: Passes over the training data in which the factor of the loss grows to 1.
+        **kwargs: Of ``DecoupledKDLoss``.
+
+    Raises:
+        UsageError: (a ValueError) If there is no such pair.
+    """
+    if pair is not None:
+        find_pair(pair)
+    if beta is None:
+        beta = DKD_BETA.get(pair or '', 8.0)
+    settings = dict(tau=tau, alpha=alpha, beta=beta, warmup=warmup, **kwargs)
+    return dict(loss_dkd=dict(type='DecoupledKDLoss', **settings))
+
+
+def nkd(tau: float = 1.0, gamma: float = 1.5, **kwargs: Any) -> Losses:
+    """NKD with the settings of ImageNet; CIFAR-100 has ``tau=3.0, gamma=3.5``.
+
+    Args:
+        tau: Temperature of the other classes.
+        gamma: Factor of the other classes' term.
+        **kwargs: Of ``NKDLoss``.
+    """
+    return dict(loss_nkd=dict(type='NKDLoss', tau=tau, gamma=gamma, **kwargs))
+
+
+def dist(tau: float = 1.0, beta: float = 2.0, gamma: float = 2.0, **kwargs: Any) -> Losses:
+    """DIST with the settings of ImageNet; CIFAR-100 has ``tau=4.0``.
+
+    Args:
+        tau: Temperature.
+        beta: Factor of the relation within an image.
+        gamma: Factor of the relation within a class.
+        **kwargs: Of ``DISTKDLoss``.
+    """
+    settings = dict(tau=tau, beta=beta, gamma=gamma, **kwargs)
+    return dict(loss_dist=dict(type='DISTKDLoss', **settings))
+
+
+def hard(loss_weight: float = 0.5) -> Losses:
+    """Hard distillation; DeiT has 0.5 for the cross entropy beside it.
+
+    Args:
+        loss_weight: Factor of the loss.
+    """
+    return dict(loss_hard=dict(type='HardDistillLoss', loss_weight=loss_weight))
+
+
+def pkt(loss_weight: float = 30000.0) -> Losses:
+    """PKT on the record ``embedding``.
+
+    Args:
+        loss_weight: Factor of the loss, that of public codes.
+    """
+    return dict(loss_pkt=dict(type='PKTLoss', loss_weight=loss_weight))
+
+
+def sp(index: int | Sequence[int] = -1, loss_weight: float = 3000.0) -> Losses:
+    """SP on the record ``feats``.
+
+    Args:
+        index: Places of the features; the last one by default.
+        loss_weight: Factor of the loss, that of public codes.
+    """
+    return dict(loss_sp=dict(type='SPLoss', index=index, loss_weight=loss_weight))
+
+
+def cc(
+    student_channels: int, teacher_channels: int, loss_weight: float = 0.02, **kwargs: Any
+) -> Losses:
+    """CC on the record ``embedding``, as RepDistiller has it.
+
+    Args:
+        student_channels: Width of the student's embedding.
+        teacher_channels: Width of the teacher's.
+        loss_weight: Factor of the loss, that of RepDistiller.
+        **kwargs: Of ``CCLoss``, such as ``mode='paper'``.
+    """
+    widths = dict(student_channels=student_channels, teacher_channels=teacher_channels)
+    return dict(loss_cc=dict(type='CCLoss', loss_weight=loss_weight, **widths, **kwargs))
+
+
+def rkd(distance: float = 25.0, angle: float = 50.0, **kwargs: Any) -> Losses:
+    """RKD on the record ``embedding``.
+
+    Args:
+        distance: Factor of the distances.
+        angle: Factor of the angles.
+        **kwargs: Of ``RKDLoss``.
+    """
+    return dict(loss_rkd=dict(type='RKDLoss', distance=distance, angle=angle, **kwargs))
 
 
 def dpk(

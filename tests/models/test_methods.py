@@ -7,7 +7,8 @@ from mmrazor.registry import MODELS
 import dpk_mm  # noqa: F401
 from dpk_mm.errors import UsageError
 from dpk_mm.models import methods
-from dpk_mm.models.methods import dpk
+from dpk_mm.models.methods import DKD_BETA, dpk
+from dpk_mm.models.pairs import PAIRS
 from dpk_mm.modules import CKAMaskRatio
 
 PAIR = 'cifar100/resnet56_resnet20'
@@ -81,3 +82,53 @@ def test_methods_of_detectors_refuse_a_pair_of_classifiers(method):
     arguments = ['fgd_two_stage'] if method == 'fgd' else []
     with pytest.raises(UsageError, match=f'{method.upper()} compares levels of a detector, but'):
         getattr(methods, method)('cifar100/resnet56_resnet20', *arguments)
+
+
+# what public codes run, on CIFAR-100 or where they have one setting
+PUBLISHED = {
+    'kd_standardized': ((), dict(loss_kd=dict(tau=2.0, loss_weight=9.0, standardize=True))),
+    'dkd': ((PAIR,), dict(loss_dkd=dict(tau=4.0, alpha=1.0, beta=2.0, loss_weight=1.0))),
+    'nkd': ((), dict(loss_nkd=dict(tau=1.0, gamma=1.5, loss_weight=1.0))),
+    'dist': ((), dict(loss_dist=dict(tau=1.0, beta=2.0, gamma=2.0, loss_weight=1.0))),
+    'hard': ((), dict(loss_hard=dict(loss_weight=0.5))),
+    'pkt': ((), dict(loss_pkt=dict(loss_weight=30000.0))),
+    'sp': ((), dict(loss_sp=dict(indices=(-1,), loss_weight=3000.0))),
+    'cc': ((64, 64), dict(loss_cc=dict(mode='code', loss_weight=0.02))),
+    'rkd': ((), dict(loss_rkd=dict(loss_weight=1.0))),
+}
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_published_settings(name):
+    arguments, expected = PUBLISHED[name]
+    built = {key: MODELS.build(cfg) for key, cfg in getattr(methods, name)(*arguments).items()}
+    assert {
+        key: {setting: getattr(built[key], setting) for setting in settings}
+        for key, settings in expected.items()
+    } == expected
+    assert set(built) == set(expected)
+
+
+def test_settings_that_lie_deeper():
+    relations = MODELS.build(methods.rkd()['loss_rkd']).relations
+    assert {name: part.loss_weight for name, part in relations.items()} == dict(
+        distance=25.0, angle=50.0
+    )
+    assert MODELS.build(methods.dkd()['loss_dkd']).warmup.passes == 20
+    assert MODELS.build(methods.cc(64, 32)['loss_cc']).teacher_embed.weight.shape == (128, 32)
+
+
+def test_beta_of_dkd_by_pair():
+    assert set(DKD_BETA) <= set(PAIRS)
+    betas = [
+        methods.dkd(*pair, **options)['loss_dkd']['beta']
+        for pair, options in (
+            ((), {}),
+            (('cifar100/vgg13_vgg8',), {}),
+            (('cifar100/resnet32x4_resnet8x4',), {}),
+            (('cifar100/vgg13_vgg8',), dict(beta=0.5)),
+        )
+    ]
+    assert betas == [8.0, 6.0, 8.0, 0.5]
+    with pytest.raises(UsageError, match='vgg13_vgg9'):
+        methods.dkd('cifar100/vgg13_vgg9')

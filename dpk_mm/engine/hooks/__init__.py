@@ -11,6 +11,7 @@ from .mask_ratio_hook import (
 from .stop_distill_hook import StopDistillHook
 from .student_checkpoint_hook import StudentCheckpointHook
 from .teacher_check_hook import TeacherCheckHook
+from .warmup_hook import WarmupHook
 
 __all__ = [
     'CKAMaskRatioHook',
@@ -22,4 +23,5 @@ __all__ = [
     'StopDistillHook',
     'StudentCheckpointHook',
     'TeacherCheckHook',
+    'WarmupHook',
 ]

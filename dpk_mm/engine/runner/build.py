@@ -22,6 +22,7 @@ from ..hooks.class_check_hook import ClassCheckHook
 from ..hooks.load_check_hook import LoadCheckHook
 from ..hooks.random_state_hook import make_resumable
 from ..hooks.upstream_check_hook import UpstreamCheckHook
+from ..hooks.warmup_hook import WarmupHook
 from .prepare import PICKLE_SUFFIXES
 
 
@@ -75,13 +76,15 @@ def build_runner(cfg: Config) -> Runner:
     classes, see :class:`dpk_mm.engine.hooks.class_check_hook.ClassCheckHook`, looks at what it starts
     from, see :class:`dpk_mm.engine.hooks.load_check_hook.LoadCheckHook`, and refuses hooks that cannot
     be used with a distillation, see
-    :class:`dpk_mm.engine.hooks.upstream_check_hook.UpstreamCheckHook`. No config has to name these
+    :class:`dpk_mm.engine.hooks.upstream_check_hook.UpstreamCheckHook`. Losses with a warm-up get the
+    number of the pass, see :class:`dpk_mm.engine.hooks.warmup_hook.WarmupHook`. No config has to name these
     hooks, and the config that is saved does not.
     """
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.register_hook(UpstreamCheckHook())
     runner.register_hook(ClassCheckHook())
     runner.register_hook(LoadCheckHook())
+    runner.register_hook(WarmupHook())
     return make_resumable(runner)
 
 

@@ -28,10 +28,17 @@ ANCHORS = dict(scales=[4], ratios=[0.5, 1.0, 2.0], strides=[8, 16, 32])
 
 # registered name: arguments of the constructor, one dict for each form that computes something else
 CASES = {
+    'CCLoss': [
+        dict(student_channels=6, teacher_channels=8, embed_dims=16),
+        dict(student_channels=6, teacher_channels=8, embed_dims=16, mode='paper'),
+        dict(embed_dims=None, mode='paper', kernel='bilinear'),
+    ],
+    'DISTKDLoss': [dict(), dict(tau=4.0, beta=1.0, gamma=0.5, loss_weight=2.0)],
     'DPKLoss': [
         dict(transforms=dict(P4=dict(index=1, **STAGE), P5=dict(index=2, **STAGE))),
         dict(transforms=dict(P5=dict(index=2, **STAGE)), criterion=dict(type='FGDLoss', **FGD)),
     ],
+    'DecoupledKDLoss': [dict(), dict(tau=2.0, warmup=4, standardize=True), dict(beta=0.0)],
     'FGDLoss': [FGD, dict(FGD, by_level=True, loss_weight=3.0)],
     'CWDLoss': [
         dict(PYRAMID, tau=2.0, loss_weight=3.0),
@@ -41,12 +48,21 @@ CASES = {
         dict(PYRAMID, anchors=ANCHORS, mode=mode, loss_weight=1.0) for mode in ('paper', 'code')
     ],
     'GIDLoss': [dict(PYRAMID, cells=4)],
-    'KDLoss': [dict(tau=4.0), dict(tau=2.0, reduction='mean', loss_weight=0.5)],
     'LevelMGDLoss': [
         dict(PYRAMID, loss_weight=0.1),
         dict(PYRAMID, loss_weight=0.1, masked='channels', mask_ratio=0.3),
     ],
     'LevelPKDLoss': [dict(PYRAMID, loss_weight=6.0), dict(PYRAMID, by_level=True, loss_weight=1.0)],
+    'HardDistillLoss': [dict()],
+    'KDLoss': [
+        dict(tau=4.0),
+        dict(tau=2.0, reduction='mean', loss_weight=0.5),
+        dict(tau=2.0, standardize='paper'),
+    ],
+    'NKDLoss': [dict(), dict(tau=3.0, gamma=3.5)],
+    'PKTLoss': [dict()],
+    'RKDLoss': [dict(), dict(angle=0.0), dict(distance=0.0)],
+    'SPLoss': [dict(), dict(index=(0, 2))],
 }
 ROWS = [(name, index) for name, forms in CASES.items() for index in range(len(forms))]
 
@@ -68,15 +84,22 @@ def test_every_registered_loss_has_a_row():
 def build(name, index):
     torch.manual_seed(0)
     loss = MODELS.build(dict(type=name, **CASES[name][index]))
+    return as_its_hooks_do(loss).train()
+
+
+def as_its_hooks_do(loss):
     if hasattr(loss, 'mask_ratio'):
-        loss.mask_ratio = FixedMaskRatio(0.5)  # as its hook does
-    return loss.train()
+        loss.mask_ratio = FixedMaskRatio(0.5)
+    if hasattr(loss, 'warmup'):
+        loss.warmup.done = 1
+    return loss
 
 
-def sample(boxes):
+def sample(boxes, label):
     return SimpleNamespace(
         metainfo=dict(batch_input_shape=(128, 96)),
         gt_instances=InstanceData(bboxes=torch.tensor(boxes)),
+        gt_label=torch.tensor([label]),
     )
 
 
@@ -92,12 +115,17 @@ def records(grad=True):
     def logits():
         return torch.randn(2, 10, generator=g).requires_grad_(grad)
 
+    def embedding(width):  # angles need three images
+        return torch.randn(5, width, generator=g).requires_grad_(grad)
+
     return dict(
         student_feats=feats(6),
         teacher_feats=feats(8),
         student_logits=logits(),
         teacher_logits=logits(),
-        data_samples=[sample([[5.0, 8.0, 60.0, 70.0]]), sample([[50.0, 30.0, 90.0, 120.0]])],
+        student_embedding=embedding(6),
+        teacher_embedding=embedding(8),
+        data_samples=[sample([[5.0, 8.0, 60.0, 70.0]], 3), sample([[50.0, 30.0, 90.0, 120.0]], 9)],
     )
 
 
@@ -152,9 +180,7 @@ def test_a_factor_of_the_loss_is_a_factor_of_every_part(row):
     torch.manual_seed(0)
     weighted = dict(CASES[name][index])
     weighted['loss_weight'] = 2.5 * weighted.get('loss_weight', 1.0)
-    heavy = MODELS.build(dict(type=name, **weighted))
-    if hasattr(heavy, 'mask_ratio'):
-        heavy.mask_ratio = FixedMaskRatio(0.5)
+    heavy = as_its_hooks_do(MODELS.build(dict(type=name, **weighted)))
     parts, more = call(plain, batch), call(heavy, batch)
     for key, value in parts.items():
         torch.testing.assert_close(more[key], 2.5 * value)
@@ -172,8 +198,6 @@ def test_nan_stays_nan(row, side):
     loss, batch = build(*row), records(grad=False)
     for x in tensors(batch, side):
         x.view(-1)[0] = float('nan')
-    if hasattr(loss, 'mask_ratio'):
-        loss.mask_ratio = FixedMaskRatio(0.5)
     assert torch.isnan(sum(call(loss, batch).values()))
 
 

@@ -7,6 +7,7 @@ import torch
 
 import dpk_mm  # noqa: F401
 from dpk_mm.models.losses.kd_loss import KDLoss
+from tests.helpers.golden_inputs import logits, value_and_gradient
 
 STUDENT = [[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]]
 TEACHER = [[2.0, 0.0, -1.0], [0.5, 0.5, 4.0]]
@@ -43,6 +44,30 @@ def test_the_value(tau, reduction, count):
     assert teacher.grad is None
 
 
+@pytest.mark.parametrize(
+    ('tau', 'expected'), [(1.0, (4.725994, 0.344561)), (4.0, (8.001926, 0.4841367))]
+)
+def test_public_implementations(tau, expected):
+    """mdistiller, RepDistiller and mmrazor: value, and norm of the gradient."""
+    found = value_and_gradient(KDLoss(tau=tau), *logits()[:2])
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(('standardize', 'spread'), [(True, 3), ('code', 3), ('paper', 4)])
+def test_standardized_logits(standardize, spread):
+    """Three classes around their mean: the deviation is the root of the sum of squares over 2 or 3."""
+    sides = []
+    for rows in (STUDENT, TEACHER):
+        sides.append([])
+        for row in rows:
+            mean = sum(row) / 3
+            deviation = math.sqrt(sum((x - mean) ** 2 for x in row) / (spread - 1))
+            sides[-1].append([(x - mean) / deviation for x in row])
+    expected = KDLoss(tau=2.0)(*map(torch.tensor, sides))
+    found = KDLoss(tau=2.0, standardize=standardize)
+    torch.testing.assert_close(found(torch.tensor(STUDENT), torch.tensor(TEACHER)), expected)
+
+
 def test_equal_logits_cost_nothing():
     x = torch.tensor(STUDENT)
     assert KDLoss(tau=3.0)(x, x + 7).item() == pytest.approx(0, abs=1e-6)
@@ -54,6 +79,7 @@ def test_equal_logits_cost_nothing():
         (dict(tau=0.0), 'tau of KDLoss must be > 0, but is 0.0'),
         (dict(tau=math.nan), 'tau of KDLoss must be > 0, but is nan'),
         (dict(reduction='none'), "reduction of KDLoss must be .* but is 'none'"),
+        (dict(standardize='z'), "standardize of KDLoss must be .* but is 'z'"),
         (dict(loss_weight=-1.0), 'loss_weight of KDLoss must be a finite number >= 0, but is -1.0'),
         (dict(loss_weight=math.inf), 'loss_weight of KDLoss .* but is inf'),
     ],
