@@ -23,6 +23,8 @@ STAGE = dict(
     position_embedding='sinusoidal',
 )
 FGD = dict(levels=(0, 1, 2), student_channels=6, teacher_channels=8, weights='fgd_one_stage_paper')
+CHANNELS = dict(student_channels=6, teacher_channels=8)
+STAGES = [dict(index=index, **CHANNELS) for index in range(3)]
 
 # registered name: arguments of the constructor, one dict for each form that computes something else
 CASES = {
@@ -31,6 +33,7 @@ CASES = {
         dict(transforms=dict(P5=dict(index=2, **STAGE)), criterion=dict(type='FGDLoss', **FGD)),
     ],
     'FGDLoss': [FGD, dict(FGD, by_level=True, loss_weight=3.0)],
+    'FitNetLoss': [dict(stages=STAGES[1:2]), dict(stages=STAGES, mode='paper', loss_weight=0.5)],
     'KDLoss': [dict(tau=4.0), dict(tau=2.0, reduction='mean', loss_weight=0.5)],
 }
 ROWS = [(name, index) for name, forms in CASES.items() for index in range(len(forms))]
