@@ -1,12 +1,14 @@
 """Distillation losses, one method a file."""
 
 from ..loss_parts.fgd_weights import resolve_weights
+from .attention_transfer_loss import AttentionTransferLoss
 from .dpk_loss import DPKLoss
 from .fgd_loss import FGDLoss
 from .fitnet_loss import FitNetLoss
 from .kd_loss import KDLoss
 
 __all__ = [
+    'AttentionTransferLoss',
     'DPKLoss',
     'FGDLoss',
     'FitNetLoss',

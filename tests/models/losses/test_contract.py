@@ -34,6 +34,10 @@ CASES = {
     ],
     'FGDLoss': [FGD, dict(FGD, by_level=True, loss_weight=3.0)],
     'FitNetLoss': [dict(stages=STAGES[1:2]), dict(stages=STAGES, mode='paper', loss_weight=0.5)],
+    'AttentionTransferLoss': [
+        dict(stages=[dict(index=1), dict(index=2, weight=0.5)]),
+        dict(stages=[dict(index=0)], mode='paper'),
+    ],
     'KDLoss': [dict(tau=4.0), dict(tau=2.0, reduction='mean', loss_weight=0.5)],
 }
 ROWS = [(name, index) for name, forms in CASES.items() for index in range(len(forms))]
