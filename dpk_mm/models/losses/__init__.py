@@ -1,6 +1,7 @@
 """Distillation losses, one method a file."""
 
 from ..loss_parts.fgd_weights import resolve_weights
+from .activation_boundary_loss import ActivationBoundaryLoss
 from .attention_transfer_loss import AttentionTransferLoss
 from .dpk_loss import DPKLoss
 from .fgd_loss import FGDLoss
@@ -8,6 +9,7 @@ from .fitnet_loss import FitNetLoss
 from .kd_loss import KDLoss
 
 __all__ = [
+    'ActivationBoundaryLoss',
     'AttentionTransferLoss',
     'DPKLoss',
     'FGDLoss',

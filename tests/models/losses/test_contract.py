@@ -38,6 +38,7 @@ CASES = {
         dict(stages=[dict(index=1), dict(index=2, weight=0.5)]),
         dict(stages=[dict(index=0)], mode='paper'),
     ],
+    'ActivationBoundaryLoss': [dict(stages=STAGES), dict(stages=STAGES[:1], margin=0.5)],
     'KDLoss': [dict(tau=4.0), dict(tau=2.0, reduction='mean', loss_weight=0.5)],
 }
 ROWS = [(name, index) for name, forms in CASES.items() for index in range(len(forms))]
