@@ -4,6 +4,7 @@ from ..loss_parts.fgd_weights import resolve_weights
 from .activation_boundary_loss import ActivationBoundaryLoss
 from .attention_transfer_loss import AttentionTransferLoss
 from .dpk_loss import DPKLoss
+from .factor_transfer_loss import FactorTransferLoss
 from .fgd_loss import FGDLoss
 from .fitnet_loss import FitNetLoss
 from .kd_loss import KDLoss
@@ -13,6 +14,7 @@ __all__ = [
     'AttentionTransferLoss',
     'DPKLoss',
     'FGDLoss',
+    'FactorTransferLoss',
     'FitNetLoss',
     'KDLoss',
     'resolve_weights',
