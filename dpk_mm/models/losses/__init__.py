@@ -8,6 +8,7 @@ from .factor_transfer_loss import FactorTransferLoss
 from .fgd_loss import FGDLoss
 from .fitnet_loss import FitNetLoss
 from .kd_loss import KDLoss
+from .vid_loss import VIDLoss
 
 __all__ = [
     'ActivationBoundaryLoss',
@@ -17,5 +18,6 @@ __all__ = [
     'FactorTransferLoss',
     'FitNetLoss',
     'KDLoss',
+    'VIDLoss',
     'resolve_weights',
 ]
