@@ -8,6 +8,7 @@ from .factor_transfer_loss import FactorTransferLoss
 from .fgd_loss import FGDLoss
 from .fitnet_loss import FitNetLoss
 from .kd_loss import KDLoss
+from .overhaul_loss import OverhaulLoss
 from .vid_loss import VIDLoss
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     'FactorTransferLoss',
     'FitNetLoss',
     'KDLoss',
+    'OverhaulLoss',
     'VIDLoss',
     'resolve_weights',
 ]

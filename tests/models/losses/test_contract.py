@@ -41,6 +41,10 @@ CASES = {
     'ActivationBoundaryLoss': [dict(stages=STAGES), dict(stages=STAGES[:1], margin=0.5)],
     'FactorTransferLoss': [dict(stages=STAGES[1:2]), dict(stages=STAGES[2:], mode='code')],
     'VIDLoss': [dict(stages=STAGES)],
+    'OverhaulLoss': [
+        dict(stages=STAGES),
+        dict(stages=[dict(index=1, margin=[-0.5] * 8, **CHANNELS)], loss_weight=1e-3),
+    ],
     'KDLoss': [dict(tau=4.0), dict(tau=2.0, reduction='mean', loss_weight=0.5)],
 }
 ROWS = [(name, index) for name, forms in CASES.items() for index in range(len(forms))]
