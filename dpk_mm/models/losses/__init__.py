@@ -9,6 +9,7 @@ from .fgd_loss import FGDLoss
 from .fitnet_loss import FitNetLoss
 from .kd_loss import KDLoss
 from .overhaul_loss import OverhaulLoss
+from .reviewkd_loss import ReviewKDLoss
 from .vid_loss import VIDLoss
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     'FitNetLoss',
     'KDLoss',
     'OverhaulLoss',
+    'ReviewKDLoss',
     'VIDLoss',
     'resolve_weights',
 ]
