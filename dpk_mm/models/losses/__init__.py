@@ -7,6 +7,7 @@ from .dpk_loss import DPKLoss
 from .factor_transfer_loss import FactorTransferLoss
 from .fgd_loss import FGDLoss
 from .fitnet_loss import FitNetLoss
+from .ickd_loss import ICKDLoss
 from .kd_loss import KDLoss
 from .overhaul_loss import OverhaulLoss
 from .reviewkd_loss import ReviewKDLoss
@@ -19,6 +20,7 @@ __all__ = [
     'FGDLoss',
     'FactorTransferLoss',
     'FitNetLoss',
+    'ICKDLoss',
     'KDLoss',
     'OverhaulLoss',
     'ReviewKDLoss',

@@ -46,6 +46,7 @@ CASES = {
         dict(stages=[dict(index=1, margin=[-0.5] * 8, **CHANNELS)], loss_weight=1e-3),
     ],
     'ReviewKDLoss': [dict(stages=[*STAGES[:2], dict(STAGES[2], pooled=True)])],
+    'ICKDLoss': [dict(stages=STAGES[1:]), dict(stages=STAGES[:1], mode='imagenet')],
     'KDLoss': [dict(tau=4.0), dict(tau=2.0, reduction='mean', loss_weight=0.5)],
 }
 ROWS = [(name, index) for name, forms in CASES.items() for index in range(len(forms))]
