@@ -2,6 +2,7 @@
 
 from ..loss_parts.fgd_weights import resolve_weights
 from .activation_boundary_loss import ActivationBoundaryLoss
+from .afd_loss import AFDLoss
 from .attention_transfer_loss import AttentionTransferLoss
 from .dpk_loss import DPKLoss
 from .factor_transfer_loss import FactorTransferLoss
@@ -14,6 +15,7 @@ from .reviewkd_loss import ReviewKDLoss
 from .vid_loss import VIDLoss
 
 __all__ = [
+    'AFDLoss',
     'ActivationBoundaryLoss',
     'AttentionTransferLoss',
     'DPKLoss',
