@@ -10,6 +10,7 @@ from .fgd_loss import FGDLoss
 from .fitnet_loss import FitNetLoss
 from .ickd_loss import ICKDLoss
 from .kd_loss import KDLoss
+from .manifold_loss import ManifoldLoss
 from .overhaul_loss import OverhaulLoss
 from .reviewkd_loss import ReviewKDLoss
 from .vid_loss import VIDLoss
@@ -24,6 +25,7 @@ __all__ = [
     'FitNetLoss',
     'ICKDLoss',
     'KDLoss',
+    'ManifoldLoss',
     'OverhaulLoss',
     'ReviewKDLoss',
     'VIDLoss',

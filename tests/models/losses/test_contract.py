@@ -48,6 +48,10 @@ CASES = {
     'ReviewKDLoss': [dict(stages=[*STAGES[:2], dict(STAGES[2], pooled=True)])],
     'ICKDLoss': [dict(stages=STAGES[1:]), dict(stages=STAGES[:1], mode='imagenet')],
     'AFDLoss': [dict(stages=STAGES), dict(stages=STAGES[1:], mode='paper', width=5)],
+    'ManifoldLoss': [
+        dict(stages=[dict(index=1), dict(index=2, weight=0.5)]),
+        dict(stages=[dict(index=2)], patch_weight=0.0, patches=7),
+    ],
     'KDLoss': [dict(tau=4.0), dict(tau=2.0, reduction='mean', loss_weight=0.5)],
 }
 ROWS = [(name, index) for name, forms in CASES.items() for index in range(len(forms))]
