@@ -4,6 +4,7 @@ from ..loss_parts.fgd_weights import resolve_weights
 from .activation_boundary_loss import ActivationBoundaryLoss
 from .afd_loss import AFDLoss
 from .attention_transfer_loss import AttentionTransferLoss
+from .contrastive_loss import ContrastiveLoss
 from .dpk_loss import DPKLoss
 from .factor_transfer_loss import FactorTransferLoss
 from .fgd_loss import FGDLoss
@@ -19,6 +20,7 @@ __all__ = [
     'AFDLoss',
     'ActivationBoundaryLoss',
     'AttentionTransferLoss',
+    'ContrastiveLoss',
     'DPKLoss',
     'FGDLoss',
     'FactorTransferLoss',

@@ -28,6 +28,10 @@ STAGES = [dict(index=index, **CHANNELS) for index in range(3)]
 
 # registered name: arguments of the constructor, one dict for each form that computes something else
 CASES = {
+    'ContrastiveLoss': [
+        dict(num_images=12, negatives=5, width=4, **CHANNELS),
+        dict(num_images=12, negatives=7, index=1, draw='any', loss_weight=0.8, **CHANNELS),
+    ],
     'DPKLoss': [
         dict(transforms=dict(P4=dict(index=1, **STAGE), P5=dict(index=2, **STAGE))),
         dict(transforms=dict(P5=dict(index=2, **STAGE)), criterion=dict(type='FGDLoss', **FGD)),
@@ -79,10 +83,12 @@ def build(name, index):
     return loss.train()
 
 
-def sample(boxes):
+def sample(boxes, label):
     return SimpleNamespace(
         metainfo=dict(batch_input_shape=(128, 96)),
         gt_instances=InstanceData(bboxes=torch.tensor(boxes)),
+        gt_label=torch.tensor([label]),
+        sample_idx=label,
     )
 
 
@@ -103,7 +109,7 @@ def records(grad=True):
         teacher_feats=feats(8),
         student_logits=logits(),
         teacher_logits=logits(),
-        data_samples=[sample([[5.0, 8.0, 60.0, 70.0]]), sample([[50.0, 30.0, 90.0, 120.0]])],
+        data_samples=[sample([[5.0, 8.0, 60.0, 70.0]], 3), sample([[50.0, 30.0, 90.0, 120.0]], 9)],
     )
 
 
