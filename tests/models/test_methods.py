@@ -1,4 +1,4 @@
-"""The weights of stages, by value."""
+"""The weights of stages and of published methods, by value."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from mmrazor.registry import MODELS
 
 import dpk_mm  # noqa: F401
 from dpk_mm.errors import UsageError
+from dpk_mm.models import methods
 from dpk_mm.models.methods import dpk
 from dpk_mm.modules import CKAMaskRatio
 
@@ -49,3 +50,34 @@ def test_pairs_of_two_strides_ask_for_it():
     assert [stage.get('resize') for stage in asked] == [True, True]
     plain = dpk(PAIR)['loss_dpk']['transforms'].values()
     assert [stage.get('resize') for stage in plain] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ('method', 'pair', 'expected'),
+    [
+        ('pkd', 'coco/faster_rcnn', dict(type='LevelPKDLoss', loss_weight=6.0)),
+        ('pkd', 'coco/retinanet', dict(type='LevelPKDLoss', loss_weight=10.0)),
+        ('cwd', 'coco/faster_rcnn', dict(type='CWDLoss', loss_weight=10.0, tau=1.0)),
+        ('mgd', 'coco/faster_rcnn', dict(loss_weight=5e-7, mask_ratio=0.45)),
+        ('mgd', 'coco/retinanet', dict(loss_weight=2e-5, mask_ratio=0.65)),
+        ('fgfi', 'coco/retinanet', dict(loss_weight=0.01, anchors='coco/retinanet')),
+        ('gid', 'coco/faster_rcnn', dict(type='GIDLoss', loss_weight=1.0)),
+    ],
+)
+def test_methods_of_detectors_have_their_published_weights(method, pair, expected):
+    (name,) = losses = getattr(methods, method)(pair)
+    assert name == f'loss_{method}'
+    assert expected.items() <= losses[name].items()
+    levels = range(4 if pair.endswith('faster_rcnn') else 5)
+    assert tuple(losses[name]['levels']) == tuple(levels)
+    assert losses[name]['student_channels'] == losses[name]['teacher_channels'] == 256
+    changed = getattr(methods, method)(pair, loss_weight=7.0, levels=(1,))[name]
+    assert (changed['loss_weight'], changed['levels']) == (7.0, (1,))
+    assert MODELS.build(dict(changed, levels=(1,))).loss_weight == 7.0
+
+
+@pytest.mark.parametrize('method', ['pkd', 'cwd', 'mgd', 'fgfi', 'gid', 'fgd'])
+def test_methods_of_detectors_refuse_a_pair_of_classifiers(method):
+    arguments = ['fgd_two_stage'] if method == 'fgd' else []
+    with pytest.raises(UsageError, match=f'{method.upper()} compares levels of a detector, but'):
+        getattr(methods, method)('cifar100/resnet56_resnet20', *arguments)
