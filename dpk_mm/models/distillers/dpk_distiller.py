@@ -32,6 +32,7 @@ class DPKDistiller(ConfigurableDistiller):
       ``student_recorders``, ``teacher_recorders`` and ``loss_forward_mappings`` go on working, alone or beside it, and
       what they say stands.
     - A :class:`~dpk_mm.models.loss_parts.DistillLoss` is logged part by part (``loss_dpk.foreground``).
+    - A loss with ``prepare_from_student`` or ``prepare_from_teacher`` is given that network once, when it is known.
     - The recorders let go of their features as soon as the losses are computed, so that no graph outlives its
       iteration; :meth:`pop_seen` gives a last look.
 
@@ -83,6 +84,10 @@ class DPKDistiller(ConfigurableDistiller):
         manager.initialize(model)
         self._models[side] = model
         self._ran.watch(side, manager, model)
+        for loss in self.distill_losses.values():
+            prepare = getattr(loss, f'prepare_from_{side}', None)
+            if prepare is not None:  # a loss that reads more of a network than its features
+                prepare(model)
 
     def attach_again(self) -> None:
         """Hooks the modules that have replaced recorded ones since, as a conversion to SyncBN does."""

@@ -24,6 +24,8 @@ STAGE = dict(
 )
 PYRAMID = dict(levels=(0, 1, 2), student_channels=6, teacher_channels=8)
 FGD = dict(PYRAMID, weights='fgd_one_stage_paper')
+CHANNELS = dict(student_channels=6, teacher_channels=8)
+STAGES = [dict(index=index, **CHANNELS) for index in range(3)]
 ANCHORS = dict(scales=[4], ratios=[0.5, 1.0, 2.0], strides=[8, 16, 32])
 
 # registered name: arguments of the constructor, one dict for each form that computes something else
@@ -34,6 +36,10 @@ CASES = {
         dict(embed_dims=None, mode='paper', kernel='bilinear'),
     ],
     'DISTKDLoss': [dict(), dict(tau=4.0, beta=1.0, gamma=0.5, loss_weight=2.0)],
+    'ContrastiveLoss': [
+        dict(num_images=12, negatives=5, width=4, **CHANNELS),
+        dict(num_images=12, negatives=7, index=1, draw='any', loss_weight=0.8, **CHANNELS),
+    ],
     'DPKLoss': [
         dict(transforms=dict(P4=dict(index=1, **STAGE), P5=dict(index=2, **STAGE))),
         dict(transforms=dict(P5=dict(index=2, **STAGE)), criterion=dict(type='FGDLoss', **FGD)),
@@ -63,6 +69,25 @@ CASES = {
     'PKTLoss': [dict()],
     'RKDLoss': [dict(), dict(angle=0.0), dict(distance=0.0)],
     'SPLoss': [dict(), dict(index=(0, 2))],
+    'FitNetLoss': [dict(stages=STAGES[1:2]), dict(stages=STAGES, mode='paper', loss_weight=0.5)],
+    'AttentionTransferLoss': [
+        dict(stages=[dict(index=1), dict(index=2, weight=0.5)]),
+        dict(stages=[dict(index=0)], mode='paper'),
+    ],
+    'ActivationBoundaryLoss': [dict(stages=STAGES), dict(stages=STAGES[:1], margin=0.5)],
+    'FactorTransferLoss': [dict(stages=STAGES[1:2]), dict(stages=STAGES[2:], mode='code')],
+    'VIDLoss': [dict(stages=STAGES)],
+    'OverhaulLoss': [
+        dict(stages=STAGES),
+        dict(stages=[dict(index=1, margin=[-0.5] * 8, **CHANNELS)], loss_weight=1e-3),
+    ],
+    'ReviewKDLoss': [dict(stages=[*STAGES[:2], dict(STAGES[2], pooled=True)])],
+    'ICKDLoss': [dict(stages=STAGES[1:]), dict(stages=STAGES[:1], mode='imagenet')],
+    'AFDLoss': [dict(stages=STAGES), dict(stages=STAGES[1:], mode='paper', width=5)],
+    'ManifoldLoss': [
+        dict(stages=[dict(index=1), dict(index=2, weight=0.5)]),
+        dict(stages=[dict(index=2)], patch_weight=0.0, patches=7),
+    ],
 }
 ROWS = [(name, index) for name, forms in CASES.items() for index in range(len(forms))]
 
@@ -100,6 +125,7 @@ def sample(boxes, label):
         metainfo=dict(batch_input_shape=(128, 96)),
         gt_instances=InstanceData(bboxes=torch.tensor(boxes)),
         gt_label=torch.tensor([label]),
+        sample_idx=label,
     )
 
 

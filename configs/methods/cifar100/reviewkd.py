@@ -1,0 +1,10 @@
+_base_ = '../../_base_/pairs/cifar100/resnet56_resnet20.py'
+from dpk_mm.models.methods import reviewkd  # noqa: E402
+
+model = dict(
+    architecture=dict(backbone=dict(out_indices=(1, 2, 3))),
+    teacher=dict(backbone=dict(out_indices=(1, 2, 3), preact=True)),
+    distiller=dict(
+        distill_losses=reviewkd('cifar100/resnet56_resnet20', before=[(16, 16)], loss_weight=0.6)
+    ),
+)
