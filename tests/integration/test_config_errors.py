@@ -83,8 +83,8 @@ CASES = {
         f'{LOSS}.type: there is no model DPKLos; did you mean DPKLoss?',
     ),
     'misspelt hook': (
-        ['custom_hooks.0.type=mmrazor.CKAMaskRatioHok'],
-        'custom_hooks.0.type: there is no hook mmrazor.CKAMaskRatioHok; did you mean '
+        ['default_hooks.mask_ratio.type=mmrazor.CKAMaskRatioHok'],
+        'default_hooks.mask_ratio.type: there is no hook mmrazor.CKAMaskRatioHok; did you mean '
         'mmrazor.CKAMaskRatioHook?',
     ),
     'misspelt transform': (
@@ -105,12 +105,14 @@ CASES = {
         'max_epochs?',
     ),
     'a stage that does not exist': (
-        ['model.distiller.student_recorders.neck.source=nek'],
-        'model.distiller.student_recorders.neck.source: the model has no module nek; did you mean '
-        'neck?',
+        ['model.distiller.records.feats=nek'],
+        'model.distiller.records.feats: the model has no module nek; did you mean neck?',
     ),
     'a recorder that does not exist': (
-        ['model.distiller.loss_forward_mappings.loss_dpk.student_feats.recorder=nek'],
+        [
+            'model.distiller.loss_forward_mappings.loss_dpk.student_feats.recorder=nek',
+            'model.distiller.loss_forward_mappings.loss_dpk.student_feats.from_student=True',
+        ],
         'model.distiller.loss_forward_mappings.loss_dpk.student_feats.recorder: For student_feats, '
         '"nek" must be in `student_recorders`.',
     ),
@@ -135,7 +137,7 @@ def test_one_sentence_with_the_key(place, name):
 
 # What is said by the parts themselves, whose sentences have tests of their own.
 PARTS = {
-    'a level out of range': ([f'{LOSS}.transforms.P5.index=9'], ['P5', '9', '5 features']),
+    'a level out of range': ([f'{LOSS}.transforms.P5.index=9'], ['P5', '9', '[0, 1, 2, 3]']),
     'channels of the student': (
         [f'{LOSS}.transforms.P5.student_channels=32'],
         ['P5', 'student_channels=32', '64'],
@@ -148,7 +150,10 @@ PARTS = {
         [f'{LOSS}.transforms.P4.patch_sise=1'],
         ['P4', 'patch_sise', 'did you mean', 'patch_size'],
     ),
-    'a hook setting': (['custom_hooks.0.samples=pixels'], ['samples', 'images', 'positions']),
+    'a hook setting': (
+        ['default_hooks.mask_ratio.samples=pixels'],
+        ['samples', 'images', 'positions'],
+    ),
     'classes of the teacher': (
         ['model.teacher.roi_head.bbox_head.num_classes=4'],
         ['teacher_ckpt', 'does not fit', '(6, 128) instead of (5, 128)'],

@@ -75,7 +75,7 @@ def own_config(place):
     config = place / 'own.py'
     config.write_text(
         f"_base_ = '{ROOT}/configs/mini/faster_rcnn_dpk.py'\n"
-        "custom_hooks = [*_base_.custom_hooks, dict(type='mmrazor.LossGradientHook', interval=2)]\n"
+        "custom_hooks = [dict(type='mmrazor.LossGradientHook', interval=2)]\n"
     )
     return config
 

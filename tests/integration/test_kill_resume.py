@@ -45,11 +45,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs={epochs}, val_interval=2)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1, max_keep_ckpts=1))
-custom_hooks = [
-    dict(type='mmrazor.CKAMaskRatioHook', samples='images'),
-    dict(type='mmrazor.StudentCheckpointHook'),
-    dict(type='EMAHook', momentum=0.1),
-]
+custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 {more}
 """
 
@@ -265,8 +261,7 @@ val_evaluator = dict(ann_file='{data}annotations/val.json')
 test_evaluator = val_evaluator
 train_cfg = dict(max_epochs={EPOCHS})
 default_hooks = dict(logger=dict(interval=1))
-custom_hooks = [dict(type='mmrazor.CKAMaskRatioHook', samples='positions'),
-                dict(type='mmrazor.StudentCheckpointHook'), dict(type='EMAHook')]
+custom_hooks = [dict(type='EMAHook')]
 """)
     work_dir = folder / 'detection_killed'
     done = train('detection', work_dir, point='half', number=3)

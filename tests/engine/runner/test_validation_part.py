@@ -13,8 +13,8 @@ from mmengine.structures import InstanceData
 from torch.utils.data import DataLoader
 
 import dpk_mm  # noqa: F401
-from dpk_mm.datasets import generate_shapes
 from dpk_mm.engine.runner.validation_part import ValidationPart, spread, validation_sets
+from tools.shapes import generate_shapes
 
 ROOT = Path(__file__).parents[3]
 
