@@ -14,6 +14,7 @@ from mmengine.logging import MMLogger  # noqa: E402
 
 # mmdet cannot be imported with mmcv-lite before dpk_mm has repaired it, whatever file runs first
 import dpk_mm  # noqa: E402, F401
+from tests.helpers.configs import quick_reading  # noqa: E402
 from tests.helpers.global_state import restored_globals, seed_all  # noqa: E402
 
 
@@ -34,6 +35,13 @@ def _own_globals_of_the_module(pytestconfig):
 def _own_globals(_own_globals_of_the_module, pytestconfig):
     _seed(pytestconfig)
     with restored_globals(fresh=False):
+        yield
+
+
+@pytest.fixture
+def quick_configs():
+    """For tests that read many of the repository's configs, see ``quick_reading``."""
+    with quick_reading():
         yield
 
 

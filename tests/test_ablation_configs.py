@@ -27,6 +27,8 @@ from dpk_mm.functional import (
 from dpk_mm.modules import FixedMaskRatio, count_parameters
 from tests.helpers.meta import parameters_on_meta
 
+pytestmark = pytest.mark.usefixtures('quick_configs')
+
 FOLDER = Path(__file__).parents[1] / 'configs' / 'dpk' / 'ablations'
 FAMILIES = ('mask_', 'prior_', 'transform_', 'loss_', 'encode_', 'active_')
 NAMES = sorted(path.stem for path in FOLDER.glob('*.py') if path.stem.startswith(FAMILIES))

@@ -23,6 +23,8 @@ from dpk_mm.models.pairs import PAIRS, dpk_transforms
 from dpk_mm.models.teacher.checkpoint import load_teacher
 from tests.helpers.meta import parameters_on_meta
 
+pytestmark = pytest.mark.usefixtures('quick_configs')
+
 CONFIGS = Path(__file__).parents[1] / 'configs'
 CIFAR = [pair for pair in PAIRS if pair.startswith('cifar100/')]
 # file: key of the pairs table

@@ -11,6 +11,8 @@ from dpk_mm.checkpoint.student_config import student_config
 from tests.helpers.meta import parameters_on_meta
 from tools.shapes import METAINFO
 
+pytestmark = pytest.mark.usefixtures('quick_configs')
+
 CONFIGS = Path(__file__).parents[1] / 'configs'
 DETECTORS = ('faster_rcnn', 'retinanet')
 PAIRS = ('r101_r18', 'r101_r50', 'r152_r50')

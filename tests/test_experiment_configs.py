@@ -11,6 +11,8 @@ from mmrazor.registry import MODELS
 import dpk_mm  # noqa: F401
 from dpk_mm.cli.options import load_config
 
+pytestmark = pytest.mark.usefixtures('quick_configs')
+
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'experiments'
 FAMILIES = {
     'fashion/': (

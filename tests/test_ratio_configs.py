@@ -10,6 +10,8 @@ from mmrazor.registry import HOOKS
 import dpk_mm  # noqa: F401
 from dpk_mm.functional import cka_from_sums, hsic_sums, minibatch_cka
 
+pytestmark = pytest.mark.usefixtures('quick_configs')
+
 FOLDER = Path(__file__).parents[1] / 'configs' / 'dpk' / 'ablations'
 FIXED = {f'ratio_fixed_{r:03d}': r / 100 for r in (15, 35, 55, 75, 95)}
 # epoch: ratio

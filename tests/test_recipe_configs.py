@@ -24,6 +24,8 @@ from dpk_mm.checkpoint.student_config import student_config
 from dpk_mm.modules import CKAMaskRatio
 from tests.helpers.meta import parameters_on_meta
 
+pytestmark = pytest.mark.usefixtures('quick_configs')
+
 CONFIGS = Path(__file__).parents[1] / 'configs'
 IMAGENET = 'dpk/authors/resnet34_resnet18.py'
 CIFAR = 'dpk/authors/resnet56_resnet20.py'

@@ -26,6 +26,7 @@ IMPORTED = [
     'dpk_mm',
     *('mmdet.models', 'mmdet.datasets', 'mmdet.engine', 'mmdet.evaluation', 'mmdet.visualization'),
     *('mmpretrain.models', 'mmpretrain.datasets', 'mmpretrain.engine', 'mmpretrain.evaluation'),
+    'mmpretrain.visualization',
     *('mmrazor.models', 'mmrazor.engine', 'mmrazor.datasets'),
     *('dpk_mm.models', 'dpk_mm.engine'),
 ]

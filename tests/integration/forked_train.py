@@ -5,6 +5,7 @@ process of its own that ends by itself or by SIGKILL; only the seconds of import
 """
 
 import contextlib
+import importlib
 import json
 import os
 import runpy
@@ -126,9 +127,11 @@ def run(order):
 
 def main():
     os.chdir(ROOT)
-    import dpk_mm  # noqa: F401, I001  (first: it repairs what the others import)
-    import mmdet.models  # noqa: F401
-    import mmpretrain.models  # noqa: F401
+    sys.path.insert(0, str(ROOT))
+    from tests.helpers.forked import IMPORTED
+
+    for name in IMPORTED:
+        importlib.import_module(name)
 
     answers = os.fdopen(os.dup(1), 'w')
     print('ready', file=answers, flush=True)

@@ -6,6 +6,8 @@ import pytest
 from dpk_mm.errors import UsageError
 from tools.experiments.grid import format_options, load_grid
 
+pytestmark = pytest.mark.usefixtures('quick_configs')
+
 GRIDS = Path(__file__).parents[3] / 'tools' / 'experiments' / 'grids'
 
 ENTRIES = [
