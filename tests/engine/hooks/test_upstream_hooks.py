@@ -12,6 +12,7 @@ import torch
 from mmengine.hooks import EMAHook
 from mmengine.registry import HOOKS, init_default_scope
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 
 from dpk_mm.checkpoint.student import load_student, read_student
@@ -291,6 +292,7 @@ def test_hook_with_a_distillation(key, tmp_path):
     row.prepare(model)
     if scope != 'mmengine':
         init_default_scope(scope)
+    Visualizer.get_instance(f'hook {key}')  # the Runner has one before it builds hooks
     hook = kind(**arguments)
     extra = dict(optim_wrapper=row.optim_wrapper) if row.optim_wrapper else {}
     if row.test:
