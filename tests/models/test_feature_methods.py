@@ -55,6 +55,12 @@ def test_manifold_takes_the_extra_tokens_of_the_pair():
     assert len(methods.manifold('mini/fashion_vit', blocks=3)['loss_manifold']['stages']) == 3
 
 
+def test_tofd_has_a_branch_for_each_stage_but_the_last():
+    cfg = methods.tofd(SAME, 100, before=[(16, 16)])['loss_tofd']
+    branches = MODELS.build(dict(cfg, _scope_='mmrazor')).branches['student']
+    assert [branch.classify is not None for branch in branches.values()] == [True, True, False]
+
+
 def test_crd_compares_what_the_classifiers_read():
     cfg = methods.crd(HALF, 50000, channels=(1024, 256))['loss_crd']
     assert MODELS.build(dict(cfg, _scope_='mmrazor')).embed['student'].in_features == 1024

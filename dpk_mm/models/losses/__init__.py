@@ -27,6 +27,7 @@ from .pkt_loss import PKTLoss
 from .reviewkd_loss import ReviewKDLoss
 from .rkd_loss import RKDLoss
 from .sp_loss import SPLoss
+from .tofd_loss import TOFDLoss
 from .vid_loss import VIDLoss
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     'RKDLoss',
     'ReviewKDLoss',
     'SPLoss',
+    'TOFDLoss',
     'VIDLoss',
     'resolve_weights',
 ]

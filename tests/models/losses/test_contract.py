@@ -24,9 +24,9 @@ STAGE = dict(
 )
 PYRAMID = dict(levels=(0, 1, 2), student_channels=6, teacher_channels=8)
 FGD = dict(PYRAMID, weights='fgd_one_stage_paper')
+ANCHORS = dict(scales=[4], ratios=[0.5, 1.0, 2.0], strides=[8, 16, 32])
 CHANNELS = dict(student_channels=6, teacher_channels=8)
 STAGES = [dict(index=index, **CHANNELS) for index in range(3)]
-ANCHORS = dict(scales=[4], ratios=[0.5, 1.0, 2.0], strides=[8, 16, 32])
 
 # registered name: arguments of the constructor, one dict for each form that computes something else
 CASES = {
@@ -59,16 +59,6 @@ CASES = {
         dict(PYRAMID, loss_weight=0.1, masked='channels', mask_ratio=0.3),
     ],
     'LevelPKDLoss': [dict(PYRAMID, loss_weight=6.0), dict(PYRAMID, by_level=True, loss_weight=1.0)],
-    'HardDistillLoss': [dict()],
-    'KDLoss': [
-        dict(tau=4.0),
-        dict(tau=2.0, reduction='mean', loss_weight=0.5),
-        dict(tau=2.0, standardize='paper'),
-    ],
-    'NKDLoss': [dict(), dict(tau=3.0, gamma=3.5)],
-    'PKTLoss': [dict()],
-    'RKDLoss': [dict(), dict(angle=0.0), dict(distance=0.0)],
-    'SPLoss': [dict(), dict(index=(0, 2))],
     'FitNetLoss': [dict(stages=STAGES[1:2]), dict(stages=STAGES, mode='paper', loss_weight=0.5)],
     'AttentionTransferLoss': [
         dict(stages=[dict(index=1), dict(index=2, weight=0.5)]),
@@ -81,13 +71,30 @@ CASES = {
         dict(stages=STAGES),
         dict(stages=[dict(index=1, margin=[-0.5] * 8, **CHANNELS)], loss_weight=1e-3),
     ],
-    'ReviewKDLoss': [dict(stages=[*STAGES[:2], dict(STAGES[2], pooled=True)])],
+    'ReviewKDLoss': [
+        dict(stages=[*STAGES[:2], dict(STAGES[2], pooled=True)]),
+        dict(stages=STAGES[1:], warmup=4),
+    ],
     'ICKDLoss': [dict(stages=STAGES[1:]), dict(stages=STAGES[:1], mode='imagenet')],
     'AFDLoss': [dict(stages=STAGES), dict(stages=STAGES[1:], mode='paper', width=5)],
     'ManifoldLoss': [
         dict(stages=[dict(index=1), dict(index=2, weight=0.5)]),
         dict(stages=[dict(index=2)], patch_weight=0.0, patches=7),
     ],
+    'TOFDLoss': [
+        dict(stages=STAGES, num_classes=10),
+        dict(stages=STAGES[1:], num_classes=10, mode='paper', loss_weight=2.0),
+    ],
+    'HardDistillLoss': [dict()],
+    'KDLoss': [
+        dict(tau=4.0),
+        dict(tau=2.0, reduction='mean', loss_weight=0.5),
+        dict(tau=2.0, standardize='paper'),
+    ],
+    'NKDLoss': [dict(), dict(tau=3.0, gamma=3.5)],
+    'PKTLoss': [dict()],
+    'RKDLoss': [dict(), dict(angle=0.0), dict(distance=0.0)],
+    'SPLoss': [dict(), dict(index=(0, 2))],
 }
 ROWS = [(name, index) for name, forms in CASES.items() for index in range(len(forms))]
 
