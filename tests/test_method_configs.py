@@ -16,14 +16,24 @@ from tests.helpers.meta import parameters_on_meta
 ROOT = Path(__file__).parents[1]
 METHODS = ROOT / 'configs' / 'methods'
 FILES = sorted(path.relative_to(METHODS).as_posix() for path in METHODS.rglob('*.py'))
-# trained for a step in test_feature_method_configs.py
-FEATURES = {'ab', 'afd', 'at', 'crd', 'fitnet', 'ft', 'ickd', 'ofd', 'reviewkd', 'vid'}
-CIFAR = [name for name in FILES if name.startswith('cifar100/') and Path(name).stem not in FEATURES]
+CIFAR = [name for name in FILES if name.startswith('cifar100/')]
 # factors of the student's cross entropy; 1 for the others
 CROSS_ENTROPY = {
     'cifar100/kd.py': 0.1,
     'cifar100/kd_standardized.py': 0.1,
     'cifar100/hard.py': 0.5,
+}
+# methods on features: the published loss_weight, and how many stages are compared
+FEATURES = {
+    'cifar100/ab.py': (1.0, 3),
+    'cifar100/afd.py': (200.0, 3),
+    'cifar100/at.py': (1000.0, 3),
+    'cifar100/fitnet.py': (100.0, 1),
+    'cifar100/ft.py': (200.0, 1),
+    'cifar100/ickd.py': (4.0, 1),
+    'cifar100/ofd.py': (1e-3, 3),
+    'cifar100/reviewkd.py': (0.6, 4),
+    'cifar100/vid.py': (1.0, 3),
 }
 
 
@@ -68,7 +78,7 @@ def test_a_step_reaches_every_parameter(name):
         if isinstance(getattr(loss, 'warmup', None), Warmup):
             loss.warmup.done = 0  # as its hook does
     images = torch.rand(4, 3, 32, 32) * 255
-    samples = [DataSample().set_gt_label(i) for i in range(4)]
+    samples = [DataSample(metainfo=dict(sample_idx=i)).set_gt_label(i) for i in range(4)]
     data = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
     losses = model(**data, mode='loss')
     for key in model.distiller.distill_losses:
@@ -109,3 +119,16 @@ def test_a_training_step_of_a_small_detector(name):
         assert all(p.grad is not None for p in loss.parameters())
     reached = [p.grad for p in model.architecture.backbone.parameters() if p.grad is not None]
     assert any(bool(grad.any()) for grad in reached)
+
+
+@pytest.mark.parametrize('name', FEATURES)
+def test_methods_on_features_have_their_published_weights_and_stages(name):
+    (loss,) = load(name).model.distiller.distill_losses.values()
+    assert (loss.loss_weight, len(loss.stages)) == FEATURES[name]
+
+
+def test_crd_knows_the_images_of_the_training_set():
+    (loss,) = load('cifar100/crd.py').model.distiller.distill_losses.values()
+    assert (loss.num_images, loss.loss_weight) == (50000, 0.8)
+    built = MODELS.build(dict(loss, _scope_='mmrazor'))
+    assert (built.negatives, built.temperature, built.momentum) == (16384, 0.07, 0.5)

@@ -571,6 +571,7 @@ def reviewkd(
     before: Sequence[tuple[int, int]] = (),
     pooled_index: int | None = -1,
     pooled_channels: tuple[int, int] | None = None,
+    warmup: int = 20,
     loss_weight: float = 5.0,
     **kwargs: Any,
 ) -> Losses:
@@ -582,6 +583,7 @@ def reviewkd(
         before: As of :func:`at`.
         pooled_index: Place of what the classifiers read in the records, which is pooled; None leaves it out.
         pooled_channels: (student's, teacher's) channels of it; those of the last stage by default.
+        warmup: Passes over the training data until the loss has its weight, 20 in the authors' code.
         loss_weight: 0.6 (ResNet-20), 1 (ResNet-32), 5 (ResNet-8x4, WRNs) or 8 (ShuffleNetV2) in the authors' scripts.
         **kwargs: Of ``ReviewKDLoss``.
 
@@ -595,7 +597,9 @@ def reviewkd(
             last['student_channels'], last['teacher_channels'] = pooled_channels
         found.append(last)
     return dict(
-        loss_reviewkd=dict(type='ReviewKDLoss', stages=found, loss_weight=loss_weight, **kwargs)
+        loss_reviewkd=dict(
+            type='ReviewKDLoss', stages=found, warmup=warmup, loss_weight=loss_weight, **kwargs
+        )
     )
 
 
@@ -673,6 +677,39 @@ def crd(
             num_images=num_images,
             loss_weight=loss_weight,
             **widths,
+            **kwargs,
+        )
+    )
+
+
+def tofd(
+    pair: str,
+    num_classes: int,
+    stages: Sequence[str] | None = None,
+    before: Sequence[tuple[int, int]] = (),
+    loss_weight: float = 1.0,
+    **kwargs: Any,
+) -> Losses:
+    """TOFD, for classifiers.
+
+    Args:
+        pair: Key of ``PAIRS``, whose channels it has.
+        num_classes: Classes of the labels.
+        stages: Which of its stages, two or more; all by default.
+        before: As of :func:`at`.
+        loss_weight: 1 in the authors' code, with its alpha of 0.05 and beta of 0.03.
+        **kwargs: Of ``TOFDLoss``.
+
+    Raises:
+        UsageError: (a ValueError) If the pair is one of detectors, or has no such stage.
+    """
+    found = _stages(pair, stages, before)
+    return dict(
+        loss_tofd=dict(
+            type='TOFDLoss',
+            stages=found,
+            num_classes=num_classes,
+            loss_weight=loss_weight,
             **kwargs,
         )
     )

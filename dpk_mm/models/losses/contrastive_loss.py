@@ -16,6 +16,7 @@ from ...errors import UsageError
 from ...modules.hybrid_transform import check_choice
 from ..loss_parts.distill_loss import WHOLE, DistillLoss
 from ..loss_parts.feature_stage import SIDES, at_least_float32, parse_stages, pick_any
+from ..loss_parts.logits import labels_of
 from ..loss_parts.regressor import apply_layers
 
 
@@ -175,13 +176,7 @@ class ContrastiveLoss(DistillLoss):
         """``[N]`` classes, -1 where none counts."""
         if self.draw == 'any':
             return torch.full_like(places, -1)
-        found = [getattr(sample, 'gt_label', None) for sample in data_samples]
-        if any(label is None or label.numel() != 1 for label in found):
-            raise UsageError(
-                "ContrastiveLoss with draw='other_classes' needs one gt_label in every data sample, but a sample has "
-                "none; take out Mixup, or set draw='any'."
-            )
-        labels = torch.cat([label.reshape(1) for label in found]).to(places)
+        labels = labels_of(data_samples, places, "ContrastiveLoss with draw='other_classes'")
         known = self.labels[places]
         if bool(((known >= 0) & (known != labels)).any()):
             raise UsageError(

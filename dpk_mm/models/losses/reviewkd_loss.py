@@ -11,6 +11,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ..loss_parts.stage_loss import StageLoss
+from ..loss_parts.warmup import Warmup
 
 
 class AttentionFusion(nn.Module):
@@ -76,8 +77,10 @@ class ReviewKDLoss(StageLoss):
         stages: See :class:`~dpk_mm.models.loss_parts.stage_loss.StageLoss`; with channels. Published: all stages but
             the stem, the teacher's before the ReLU, and the pooled feature.
         width: Channels between the stages; None takes the student's of the deepest one, at most 512.
+        warmup: Passes over the training data until the loss has its weight, see
+            :class:`~dpk_mm.models.loss_parts.warmup.Warmup`. Published: 20.
         loss_weight: Factor of the loss. Published for CIFAR-100: 0.6 for ResNet-20, 1 for ResNet-32, 5 for ResNet-8x4
-            and WRNs, 8 for ShuffleNetV2, rising over the first 20 epochs.
+            and WRNs, 8 for ShuffleNetV2.
 
     Raises:
         UsageError: (a ValueError) If a stage is malformed, or at the forward pass a feature does not fit.
@@ -93,12 +96,14 @@ class ReviewKDLoss(StageLoss):
         self,
         stages: Sequence[Mapping[str, Any]],
         width: int | None = None,
+        warmup: int = 0,
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__(stages, loss_weight)
         channels = [
             (int(s.student_channels or 0), int(s.teacher_channels or 0)) for s in self.stages
         ]
+        self.warmup = Warmup(warmup, 'ReviewKDLoss')
         width = width or min(512, channels[-1][0])
         self.fusions = nn.ModuleDict(
             {
@@ -106,6 +111,19 @@ class ReviewKDLoss(StageLoss):
                 for stage, (own, given) in zip(self.stages, channels, strict=True)
             }
         )
+
+    def parts(
+        self, student_feats: Sequence[Tensor], teacher_feats: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """HCL by stage.
+
+        Args:
+            student_feats: ``[N, C_s, H, W]`` each, as recorded.
+            teacher_feats: ``[N, C_t, H, W]`` each; no gradient flows into them.
+        """
+        factor = self.warmup.factor()
+        values = super().parts(student_feats, teacher_feats)
+        return {name: factor * value for name, value in values.items()}
 
     def compare_all(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
         """HCL of every stage; the deepest is fused first."""

@@ -155,7 +155,7 @@ def test_two_ranks_have_the_same_memories(tmp_path):
         ([sample(1)] * 3, 'one data sample for each image, but found 3 for 4'),
         ([sample(50)] * 4, 'sample_idx in 0 to 49 in every data sample, but found 50'),
         ([SimpleNamespace(gt_label=torch.tensor([1]))] * 4, 'but found None; set num_images'),
-        ([SimpleNamespace(sample_idx=1)] * 4, "needs one gt_label .* or set draw='any'"),
+        ([SimpleNamespace(sample_idx=1)] * 4, "draw='other_classes' needs 'gt_label' of one class"),
         ([sample(9, 2)] * 4, 'two classes under one sample_idx: the images of several data sets'),
     ],
 )

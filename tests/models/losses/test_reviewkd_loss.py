@@ -61,3 +61,13 @@ def test_the_width_is_the_deepest_stages_at_most_512():
     sizes = dict(student_channels=16, teacher_channels=16)
     loss = ReviewKDLoss([dict(index=0, **sizes), dict(sizes, index=1, student_channels=700)])
     assert loss.fusions['stage0'].reduce[0].out_channels == 512
+
+
+def test_the_warm_up_is_a_factor():
+    student, teacher = feats()
+    stage = dict(index=0, student_channels=6, teacher_channels=6)
+    loss = ReviewKDLoss([stage], warmup=20)
+    loss.warmup.done = 4
+    early = loss([student], [teacher])
+    loss.warmup.done = 19
+    torch.testing.assert_close(early, 0.25 * loss([student], [teacher]))
