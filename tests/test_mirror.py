@@ -20,7 +20,15 @@ ELSEWHERE = {
         'models/losses/test_kd_loss.py',
         'the contract is checked of the losses',
     ),
-    'models/methods.py': ('test_configs.py', 'what the configs make of them'),
+    'models/methods/detectors.py': ('models/test_methods.py', 'settings of all methods, by value'),
+    'models/methods/dpk.py': ('models/test_methods.py', 'settings of all methods, by value'),
+    'models/methods/features.py': (
+        'models/test_feature_methods.py',
+        'settings of all methods, by value',
+    ),
+    'models/methods/logits.py': ('models/test_methods.py', 'settings of all methods, by value'),
+    'models/methods/relations.py': ('models/test_methods.py', 'settings of all methods, by value'),
+    'models/methods/losses.py': ('test_method_configs.py', 'the name of a type'),
     'models/algorithms/after_stop.py': (
         'engine/hooks/test_upstream_hooks.py',
         'the hook that stops a distillation',
