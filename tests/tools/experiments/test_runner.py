@@ -461,6 +461,7 @@ def alive(pid):
         return False
 
 
+@pytest.mark.slow
 def test_command_line_stopped_and_continued(repository):
     path = os.pathsep.join([str(REPOSITORY), os.environ.get('PYTHONPATH', '')])
     keywords = dict(cwd=repository, env=dict(os.environ, PYTHONPATH=path), text=True)

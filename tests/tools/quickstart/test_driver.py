@@ -367,6 +367,7 @@ class TestCommandLine:
         out = capsys.readouterr().out
         assert 'cannot train' in out and 'train.log' in out
 
+    @pytest.mark.slow
     @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
     def test_stopped_by_a_signal(self, tmp_path, number):
         waiting = 'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(600)'
