@@ -19,8 +19,10 @@ from dpk_mm.checkpoint.student_config import student_config
 from dpk_mm.functional import tokens_to_map
 from dpk_mm.models.backbones import PUBLISHED_ARCHS
 from dpk_mm.models.distillers.records import expand_records
+from dpk_mm.models.losses import DPKLoss
 from dpk_mm.models.pairs import PAIRS, dpk_transforms
 from dpk_mm.models.teacher.checkpoint import load_teacher
+from dpk_mm.modules import CKAMaskRatio
 from tests.helpers.meta import parameters_on_meta
 
 pytestmark = pytest.mark.usefixtures('quick_configs')
@@ -406,6 +408,9 @@ def test_a_training_step(name, data, parts):
             size.update(encoder_depth=1, decoder_depth=1)
     torch.manual_seed(0)
     model = MODELS.build(cfg).train()
+    for loss in model.distiller.distill_losses.values():
+        if isinstance(loss, DPKLoss):
+            loss.mask_ratio = CKAMaskRatio()  # as its hook does
     losses = model(*batch(*data), mode='loss')
     expected = {f'distill.loss_dpk.{part}' for part in parts}
     assert set(losses) == {'student.loss', 'distill.loss_kd'} | expected

@@ -300,6 +300,7 @@ def test_model_that_would_fetch_its_weights(no_weights, monkeypatch):
     )
     stages = cfg.model.distiller.distill_losses.loss_dpk.transforms
     stages.second_last.teacher_channels, stages.last.teacher_channels = 256, 512
+    stages.second_last.resize = stages.last.resize = True  # its strides are others
     rows = rows_of(measure_complexity(cfg))
     assert [k['pretrained'] for k in built] == [False]
     assert rows['teacher.head'].parameters == 5130

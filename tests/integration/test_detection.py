@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -147,19 +148,16 @@ def test_full_student_exported_and_stock_mmdet_score_the_same(place, trained):
 
 def test_resume_goes_on_where_it_stopped(place, trained, teacher):
     options = [o for o in data_options(place) if 'max_epochs' not in o]
+    # a copy: other tests look at the files of the two epochs
+    resumed = place / 'resumed'
+    shutil.copytree(trained[0], resumed)
     text = forked(
         place,
-        *(
-            'tools/train.py',
-            'configs/mini/faster_rcnn_dpk.py',
-            '--work-dir',
-            trained[0],
-            '--resume',
-        ),
+        *('tools/train.py', 'configs/mini/faster_rcnn_dpk.py', '--work-dir', resumed, '--resume'),
         *('--teacher-ckpt', teacher, '--cfg-options', *options, 'train_cfg.max_epochs=3'),
     )
     assert 'resumed epoch: 2' in text
-    assert (trained[0] / 'epoch_3.pth').exists()
+    assert (resumed / 'epoch_3.pth').exists()
 
 
 def test_modules_are_measured_by_their_error(place, trained, teacher):

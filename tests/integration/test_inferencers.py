@@ -1,5 +1,6 @@
 """mmdet's inferencers, given a distillation config and a file of the student."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,8 @@ def expected(files):
 
 
 def scores(cfg, weights):
-    inferencer = DetInferencer(cfg, str(weights), device='cpu', show_progress=False)
+    # a copy: mmdet changes the loading step of the pipeline that it is given
+    inferencer = DetInferencer(copy.deepcopy(cfg), str(weights), device='cpu', show_progress=False)
     return inferencer(IMAGE)['predictions'][0]['scores']
 
 
