@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from dpk_mm.checkpoint.student_config import unwrap
-from dpk_mm.errors import UsageError
+from dpk_mm.errors import UsageError, first_few
 
 from ...compat.checkpoint import load_checkpoint_file
 from ...models.distillers.records import expand_records
@@ -64,14 +64,14 @@ class ClassCheckHook(Hook):
             count = getattr(module, 'num_classes', None)
             if not isinstance(count, int) or not _HEADS.fullmatch(name):
                 continue
-            told = (
+            complaint = (
                 f'{prefix}.{name}.num_classes is {count}, but the training data have '
-                f'{len(classes)} classes ({_few(classes)}): make them equal'
+                f'{len(classes)} classes ({first_few(classes, most=5)}): make them equal'
             )
             if count < len(classes):
-                raise UsageError(told)
+                raise UsageError(complaint)
             if count > len(classes):
-                runner.logger.warning(told)
+                runner.logger.warning(complaint)
 
     @staticmethod
     def _check_teacher(runner: Runner, model: Any, teacher_ckpt: str, classes: list[str]) -> None:
@@ -85,14 +85,14 @@ class ClassCheckHook(Hook):
             (f'number {i} is {k} there and {c} here' for i, (k, c) in _pairs(known, classes)),
             f'it knows {len(known)}, the data have {len(classes)}',
         )
-        told = (
+        complaint = (
             f'teacher_ckpt: {teacher_ckpt} was trained on other classes than those of '
             f'train_dataloader.dataset: {first}'
         )
         heads = [part for part in getattr(model, 'inherit', ()) if 'head' in part]
         if heads:
             raise UsageError(
-                f'{told}; take {heads[0]} out of model.inherit, or give a fitting one.'
+                f'{complaint}; take {heads[0]} out of model.inherit, or give a fitting one.'
             )
         distiller = (runner.cfg.get('model') or {}).get('distiller') or {}
         recorders = dict(
@@ -103,10 +103,10 @@ class ClassCheckHook(Hook):
             for name, recorder in by_name.items():
                 if 'head' in str(recorder.get('source', '')):
                     raise UsageError(
-                        f'{told}; model.distiller.{key}.{name} looks at its head, so give '
+                        f'{complaint}; model.distiller.{key}.{name} looks at its head, so give '
                         'a teacher of the same classes.'
                     )
-        runner.logger.warning(f'{told}; its features are used all the same')
+        runner.logger.warning(f'{complaint}; its features are used all the same')
 
 
 def _refuse_text(loader: Any, name: str) -> None:
@@ -139,7 +139,3 @@ def class_names(meta: Any) -> list[str]:
 def _pairs(known: Sequence[str], classes: Sequence[str]) -> list[tuple[int, tuple[str, str]]]:
     pairs = enumerate(zip(known, classes, strict=False))
     return [(index, pair) for index, pair in pairs if pair[0] != pair[1]]
-
-
-def _few(names: Sequence[str], most: int = 5) -> str:
-    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ from mmengine.logging import print_log
 from mmrazor.registry import HOOKS
 
 from dpk_mm.checkpoint.student_config import unwrap
-from dpk_mm.errors import UsageError
+from dpk_mm.errors import UsageError, did_you_mean
 
 from ...models.losses import DPKLoss
 from ...modules import (
@@ -55,11 +54,10 @@ class MaskRatioHook(Hook):
         known = [*inspect.signature(self.policy_class).parameters, *self.own_arguments]
         for name in policy:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
                 raise UsageError(
-                    f'{type(self).__name__} has no argument {name}'
-                    f'{f", did you mean {close[0]}" if close else ""}; it has {", ".join(known)}. Where it comes '
-                    'from a base config, begin the dict of the hook with _delete_=True.'
+                    f'{type(self).__name__} has no argument {name}{did_you_mean(name, known) or "."} It has '
+                    f'{", ".join(known)}. Where it comes from a base config, begin the dict of the hook with '
+                    '_delete_=True.'
                 )
         try:
             self.policy = self.policy_class(**policy)

@@ -67,13 +67,13 @@ class TeacherCheckHook(Hook):
                 f'TeacherCheckHook: expected is {expected!r} and metric is {metric!r}; give one number and the '
                 "metric's name, or a dict of numbers by metric and no metric."
             )
-        wanted = expected if isinstance(expected, Mapping) else {metric: expected}
-        for value in wanted.values():
+        values = expected if isinstance(expected, Mapping) else {metric: expected}
+        for value in values.values():
             if not _is_number(value) or not 0 < value < float('inf'):
                 raise UsageError(
                     f'TeacherCheckHook: expected must be a number above 0, but is {expected!r}.'
                 )
-        if not wanted:
+        if not values:
             raise UsageError('TeacherCheckHook: expected names no metric; give at least one.')
         if not _is_number(tolerance) or not 0 <= tolerance < 1:
             raise UsageError(
@@ -84,7 +84,7 @@ class TeacherCheckHook(Hook):
                 'TeacherCheckHook: max_batches must be a whole number of at least 1, or None, but is '
                 f'{max_batches!r}.'
             )
-        self.expected = {str(name): float(value) for name, value in wanted.items()}
+        self.expected = {str(name): float(value) for name, value in values.items()}
         self.tolerance = tolerance
         self.max_batches = max_batches
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dpk_mm.checkpoint.distilled import prepare_loading, report_loading, strip_student_prefix
 from dpk_mm.errors import UsageError
-from dpk_mm.models.teacher.checkpoint import inherit_weights, load_student, load_teacher
+from dpk_mm.models.teacher.checkpoint import inherit_weights, load_initial_student, load_teacher
 from dpk_mm.models.teacher.forward import TeacherForward
 from dpk_mm.models.teacher.input_size import check_input_size, expected_size, network_of
 from dpk_mm.models.teacher.normalisation import TeacherInput, give_preprocessor
@@ -204,7 +204,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self._prepare_teacher()
         super().init_weights()
         if self.student_ckpt:
-            load_student(self.student, self.student_ckpt, self.averaged_weights)
+            load_initial_student(self.student, self.student_ckpt, self.averaged_weights)
             print_log(f'The student starts from {self.student_ckpt}.', 'current')
         if self.inherit:
             inherit_weights(self.student, self.teacher, self.inherit)

@@ -128,10 +128,10 @@ class NonFiniteGuard:
         """
         if not_finite_values(model, error, {}) is None:
             return
-        sick = first_not_finite(all_tensors(model))
-        if sick:
+        name = first_not_finite(all_tensors(model))
+        if name:
             raise NonFiniteLossError(
-                f'{_failed(error)}, because {sick} is not finite: the gradient of an earlier iteration was not; '
+                f'{_failed(error)}, because {name} is not finite: the gradient of an earlier iteration was not; '
                 'set optim_wrapper.clip_grad or a lower learning rate.'
             ) from error
 
@@ -172,23 +172,23 @@ class NonFiniteGuard:
         params = [p for p in model.parameters() if p.requires_grad]
         if all(p.grad is None for p in params):
             self._usable = False  # the first batch of an accumulation
-        any_bad, mine = bad.tolist()
+        any_bad, own = bad.tolist()
         if not any_bad:
             self._usable, self._in_a_row = True, 0
             self._let_optimizers_step()
             return loss, log_vars
 
         self._in_a_row += 1
-        sick = first_not_finite(model.named_parameters())
+        name = first_not_finite(model.named_parameters())
         # The gradients were the same on every rank, and so are the weights.
-        if self.mode == 'stop' or sick or self._in_a_row > MAX_IN_A_ROW:
-            sentence = self._sentence(_when(), model, log_vars, seen, mine, sick, failure)
+        if self.mode == 'stop' or name or self._in_a_row > MAX_IN_A_ROW:
+            sentence = self._sentence(_when(), model, log_vars, seen, own, name, failure)
             raise NonFiniteLossError(sentence) from failure
         for buffer, value in statistics:
             buffer.copy_(value)
         if not self._usable:
             self._keep_optimizers_from_stepping(params)
-        self._count(log_vars, seen, mine, failure)
+        self._count(log_vars, seen, own, failure)
         return _zero(loss, params), {k: v for k, v in log_vars.items() if torch.isfinite(v).all()}
 
     def settle(self) -> None:
@@ -201,10 +201,10 @@ class NonFiniteGuard:
         if pending is None:
             return
         flags, when, model, log_vars, seen, failure = pending
-        any_bad, mine = flags.get().tolist()
+        any_bad, own = flags.get().tolist()
         if any_bad:
-            sick = first_not_finite(model.named_parameters())
-            sentence = self._sentence(when, model, log_vars, seen, mine, sick, failure)
+            name = first_not_finite(model.named_parameters())
+            sentence = self._sentence(when, model, log_vars, seen, own, name, failure)
             raise NonFiniteLossError(sentence) from failure
 
     def _watch_optimizers(self) -> None:
@@ -240,13 +240,13 @@ class NonFiniteGuard:
         self,
         log_vars: Mapping[str, Tensor],
         seen: Mapping[str, Tensor],
-        mine: bool,
+        own: bool,
         failure: Exception | None,
     ) -> None:
         hub = MessageHub.get_current_instance()
         before = hub.get_scalar(SKIPPED).current() if SKIPPED in hub.log_scalars else 0
         hub.update_scalar(SKIPPED, int(before) + 1)
-        if mine:
+        if own:
             print_log(
                 f'{_when()}: {_what(log_vars, failure)}{_where(seen)}; the step is skipped, the '
                 f'{int(before) + 1}. of this training.',
@@ -260,31 +260,31 @@ class NonFiniteGuard:
         model: nn.Module,
         log_vars: Mapping[str, Tensor],
         seen: Mapping[str, Tensor],
-        mine: bool,
-        sick: str | None,
+        own: bool,
+        name: str | None,
         failure: Exception | None,
     ) -> str:
-        if not mine:
+        if not own:
             return f'{when}: the loss of another rank is not finite; its own message says where.'
-        told = f'{when}: {_what(log_vars, failure)}'
+        problem = f'{when}: {_what(log_vars, failure)}'
         teacher = getattr(model, 'teacher', None)
         damaged = teacher is not None and first_not_finite(all_tensors(teacher))
         if damaged:
-            return f'{told}, because {damaged} of the teacher is not finite: teacher_ckpt is damaged, give another.'
-        if sick:
+            return f'{problem}, because {damaged} of the teacher is not finite: teacher_ckpt is damaged, give another.'
+        if name:
             return (
-                f'{told}, because the weight {sick} is not finite: the gradient of an earlier iteration was not, and a '
-                'checkpoint written since holds such weights; go back to the one before, and set '
+                f'{problem}, because the weight {name} is not finite: the gradient of an earlier iteration was not, '
+                'and a checkpoint written since holds such weights; go back to the one before, and set '
                 'optim_wrapper.clip_grad or a lower learning rate.'
             )
-        cure = (
+        remedy = (
             'lower the learning rate, set optim_wrapper.clip_grad, or train in bfloat16 or float32'
         )
         if self.mode == 'stop':
-            cure += "; model.non_finite='skip' leaves such steps out and counts them"
+            remedy += "; model.non_finite='skip' leaves such steps out and counts them"
         else:
-            cure = f'{self._in_a_row - 1} steps in a row were skipped before; {cure}'
-        return f'{told}{_where(seen)}; {cure}.'
+            remedy = f'{self._in_a_row - 1} steps in a row were skipped before; {remedy}'
+        return f'{problem}{_where(seen)}; {remedy}.'
 
 
 def _any_and_own(loss: Tensor) -> Tensor:
@@ -347,12 +347,12 @@ def _where(seen: Mapping[str, Tensor]) -> str:
     """What was not finite on the way, in the order of computation."""
     if not seen:
         return ''
-    sick = [
+    found = [
         f'{name} ({"NaN" if torch.isnan(value).any() else "infinite"})'
         for name, value in seen.items()
         if value.is_floating_point() and not torch.isfinite(value).all()
     ]
-    if not sick:
+    if not found:
         return '; the input and all recorded features are finite, so it began in the loss'
     rank = f' on rank {get_rank()}' if get_world_size() > 1 else ''
-    return f'; not finite{rank}: {", ".join(sick[:4])}' + ', ...' * (len(sick) > 4)
+    return f'; not finite{rank}: {", ".join(found[:4])}' + ', ...' * (len(found) > 4)

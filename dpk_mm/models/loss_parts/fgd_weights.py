@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from ...errors import nearest
 
 
 class FGDWeights(NamedTuple):
@@ -72,10 +73,9 @@ def resolve_weights(weights: str | Mapping[str, Any]) -> FGDWeights:
         weights = weights._asdict()
     if isinstance(weights, str):
         if weights not in FGD_WEIGHTS:
-            close = difflib.get_close_matches(weights, FGD_WEIGHTS, n=1, cutoff=0.0)
             raise ValueError(
-                f"FGDLoss has no weights named '{weights}'; did you mean '{close[0]}'? The known "
-                f'names are {", ".join(FGD_WEIGHTS)}.'
+                f"FGDLoss has no weights named '{weights}'; did you mean "
+                f"'{nearest(weights, FGD_WEIGHTS, 0.0)}'? The known names are {', '.join(FGD_WEIGHTS)}."
             )
         weights = FGD_WEIGHTS[weights]
     if not isinstance(weights, Mapping):

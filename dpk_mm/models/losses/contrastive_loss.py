@@ -237,8 +237,8 @@ class ContrastiveLoss(DistillLoss):
         if not (self.training and vectors['student'].requires_grad):
             return
         # gathered here: every rank comes through the forward pass in one order
-        mine = [vectors['student'].detach(), vectors['teacher'].detach(), places, labels]
-        student, teacher, where, classes = (torch.cat(all_gather(x.contiguous())) for x in mine)
+        own = [vectors['student'].detach(), vectors['teacher'].detach(), places, labels]
+        student, teacher, where, classes = (torch.cat(all_gather(x.contiguous())) for x in own)
         step = int(self.steps)
 
         @torch.no_grad()

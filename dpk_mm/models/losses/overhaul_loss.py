@@ -89,11 +89,11 @@ class OverhaulLoss(StageLoss):
             if isinstance(module, nn.modules.batchnorm._BatchNorm)
         }
         for stage in self.stages:
-            wanted = stage.extra.get('teacher_bn')
-            if wanted is None:
+            asked = stage.extra.get('teacher_bn')
+            if asked is None:
                 continue
-            found = [n for n in norms if n == wanted] or [
-                n for n in norms if n.endswith(f'.{wanted}')
+            found = [n for n in norms if n == asked] or [
+                n for n in norms if n.endswith(f'.{asked}')
             ]
             if len(found) != 1:
                 there = (
@@ -101,15 +101,15 @@ class OverhaulLoss(StageLoss):
                     if found
                     else 'is none of its batch normalisations'
                 )
-                hint = did_you_mean(wanted, norms) if not found else ''
+                hint = did_you_mean(asked, norms) if not found else ''
                 raise UsageError(
-                    f"OverhaulLoss: teacher_bn of {stage.name} is '{wanted}', which {there} in the teacher"
+                    f"OverhaulLoss: teacher_bn of {stage.name} is '{asked}', which {there} in the teacher"
                     f'{hint or "; give its whole name."}'
                 )
             norm = norms[found[0]]
             if norm.num_features != stage.teacher_channels or norm.weight is None:
                 raise UsageError(
-                    f"OverhaulLoss: teacher_bn of {stage.name} is '{wanted}', which has {norm.num_features} channels, "
+                    f"OverhaulLoss: teacher_bn of {stage.name} is '{asked}', which has {norm.num_features} channels, "
                     f'but the stage has {stage.teacher_channels}; name the one with weight and bias before the ReLU of '
                     'that stage.'
                 )

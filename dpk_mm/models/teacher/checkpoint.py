@@ -13,7 +13,7 @@ from torch import nn
 from dpk_mm.checkpoint.student import STUDENT_PREFIX
 from dpk_mm.checkpoint.weights import load_exactly, select_weights
 from dpk_mm.compat.checkpoint import load_checkpoint_file
-from dpk_mm.errors import UsageError
+from dpk_mm.errors import UsageError, first_few
 from dpk_mm.models.backbones.published import revise_published_keys
 
 
@@ -58,7 +58,7 @@ def load_teacher(
     )
 
 
-def load_student(student: nn.Module, student_ckpt: str, averaged: bool = True) -> None:
+def load_initial_student(student: nn.Module, student_ckpt: str, averaged: bool = True) -> None:
     """Loads the weights that a student starts from (a warm start); every key and shape has to fit.
 
     Args:
@@ -112,7 +112,7 @@ def _load(model: nn.Module, path: str, complaint: str, remedy: str, averaged: bo
     wrong += [f'{k} is missing' for k in misfits.missing]
     wrong += [f'{k} is unknown' for k in misfits.unexpected]
     if wrong:
-        raise UsageError(f'{complaint}: {_few(wrong)}; {remedy}')
+        raise UsageError(f'{complaint}: {first_few(wrong)}; {remedy}')
 
 
 def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]) -> None:
@@ -146,11 +146,6 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]
         if wrong:
             raise UsageError(
                 f"inherit: {part!r} of the student cannot start from the teacher's: "
-                f'{_few(sorted(wrong))}; take {part!r} out of inherit, or give both the same widths.'
+                f'{first_few(sorted(wrong))}; take {part!r} out of inherit, or give both the same widths.'
             )
         sides['student'].load_state_dict(given)
-
-
-def _few(items: list[str], most: int = 3) -> str:
-    more = f' and {len(items) - most} more' if len(items) > most else ''
-    return ', '.join(items[:most]) + more

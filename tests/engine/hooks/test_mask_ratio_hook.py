@@ -87,9 +87,9 @@ def test_schedules_follow_the_epoch(feats):
         (
             'CKAMaskRatioHook',
             dict(min_rato=0.1),
-            'no argument min_rato, did you mean min_ratio; it',
+            'no argument min_rato; did you mean min_ratio. It',
         ),
-        ('FixedMaskRatioHook', dict(zzz=1), 'no argument zzz; it has ratio'),
+        ('FixedMaskRatioHook', dict(zzz=1), 'no argument zzz. It has ratio'),
         ('CKAMaskRatioHook', dict(window=0), 'window must be a whole number of at least 1'),
         ('CosineMaskRatioHook', dict(momentum=1), r'momentum must be in \[0, 1\), but is 1'),
         ('FixedMaskRatioHook', dict(ratio=dict(P4=-1)), r'ratio.P4 must be in \[0, 1\]'),

@@ -9,7 +9,7 @@ from dpk_mm.errors import UsageError
 from dpk_mm.models.teacher.checkpoint import (
     inherit_weights,
     is_remote,
-    load_student,
+    load_initial_student,
     load_teacher,
     missing_teacher,
 )
@@ -37,7 +37,7 @@ def loaded(tmp_path, content, load=load_teacher, net=None):
     return net.state_dict()
 
 
-@pytest.mark.parametrize('load', [load_teacher, load_student])
+@pytest.mark.parametrize('load', [load_teacher, load_initial_student])
 @pytest.mark.parametrize(
     'form',
     [
@@ -70,7 +70,7 @@ def test_counters_of_batch_normalisation_may_lack(tmp_path, weights):
 
 @pytest.mark.parametrize(
     ('load', 'key', 'model'),
-    [(load_teacher, 'teacher_ckpt', 'teacher'), (load_student, 'student_ckpt', 'student')],
+    [(load_teacher, 'teacher_ckpt', 'teacher'), (load_initial_student, 'student_ckpt', 'student')],
 )
 @pytest.mark.parametrize(
     ('change', 'complaint'),
@@ -106,7 +106,7 @@ def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'none\.pth.*train it with `python a\.py`'):
         load_teacher(Net(), path, command='python a.py')
     with pytest.raises(FileNotFoundError, match=r'student_ckpt: .*none\.pth.* does not exist'):
-        load_student(Net(), path)
+        load_initial_student(Net(), path)
     assert 'train it' not in missing_teacher(path, None)
 
 
