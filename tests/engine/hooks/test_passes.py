@@ -77,7 +77,7 @@ def test_bad_unit_of_a_schedule():
 
     with pytest.raises(UsageError, match='by_epoch must be True or False, but is 3'):
         HOOKS.build(dict(LINEAR, by_epoch=3))
-    with pytest.raises(UsageError, match='no argument by_epochs, did you mean by_epoch'):
+    with pytest.raises(UsageError, match='no argument by_epochs; did you mean by_epoch'):
         HOOKS.build(dict(LINEAR, by_epochs=True))
     with pytest.raises(UsageError, match='has no argument by_epoch'):
         HOOKS.build(dict(type='mmrazor.CKAMaskRatioHook', by_epoch=True))

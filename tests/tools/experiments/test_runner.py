@@ -259,7 +259,9 @@ def test_interrupted_training_is_resumed(stage, workers):
     stage.tools.stop = None
     summary = stage.run(workers=workers)
     assert 'train kd-s0 resumed' in stage.tools.done()
-    assert 'teacher-s0' in summary.earlier and 'baseline-s0' in summary.earlier
+    assert 'teacher-s0' in summary.earlier
+    if workers == 1:  # with two, the baseline was training beside it and may have been interrupted
+        assert 'baseline-s0' in summary.earlier
     assert list(stage.results()) == NAMES
     assert stage.results()['kd-s0']['mask_ratio'] == {'last': [0.4, 0.4]}
 
