@@ -7,12 +7,13 @@ import json
 import os
 import random
 import shutil
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dpk_mm.errors import UsageError
-from dpk_mm.fileio import write_json_atomically
+from dpk_mm.fileio import write_json_atomically, write_text_atomically
 
 IDX_FILES = tuple(
     f'{split}-{kind}-ubyte'
@@ -162,4 +163,88 @@ def split_annotations(
     return part(False), part(True)
 
 
-KINDS = {'fashion_mnist': fashion_mnist, 'coco_split': coco_split}
+def image_folders(
+    source: Path,
+    folder: Path,
+    every_class: int = 1,
+    val: int = 50,
+    subsets: Mapping[str, int] | None = None,
+    split_seed: int = 0,
+) -> dict[str, Any]:
+    """Takes images in folders by class, ``train/CLASS/`` and ``test/CLASS/``, and writes lists of them.
+
+    Settings are chosen on images taken from the training part; the test part is held out. The lists are those of
+    mmpretrain's ``CustomDataset``: ``val.txt``, ``test.txt``, and one for each of ``subsets``, which begin with the
+    same images, so that a smaller one is a part of a larger one. No image of ``val.txt`` is in one of them.
+
+    Args:
+        source: Folder with ``train`` and ``test``, or with a ``.tar`` or ``.tar.xz`` of these two, which is unpacked.
+        folder: Where lists are written and an archive is unpacked.
+        every_class: One of so many classes is taken, by their names in order.
+        val: Images of each class to choose on.
+        subsets: Name of a list -> training images of each class; by default ``train``, of all that are left.
+        split_seed: Seed of the split.
+
+    Returns:
+        Options with the folders of the images and the lists.
+
+    Raises:
+        UsageError: If there are no such folders, or fewer images of a class than are asked for.
+    """
+    source = _unpacked(source, folder / 'images')
+    classes = sorted(path.name for path in (source / 'train').iterdir() if path.is_dir())
+    lists: dict[str, list[str]] = {name: [] for name in (*(subsets or ('train',)), 'val', 'test')}
+    for label, name in enumerate(classes[::every_class]):
+        files = _shuffled_files(source / 'train' / name, f'{split_seed} {name}')
+        left = len(files) - val
+        wanted = dict(subsets or dict(train=left))
+        if left < max(1, *wanted.values()):
+            raise UsageError(
+                f'{source}/train/{name} has {len(files)} images, but {val} to choose on and '
+                f'{max(1, *wanted.values())} to train on are asked for.'
+            )
+        lists['val'] += [f'{name}/{file} {label}' for file in files[:val]]
+        for subset, number in wanted.items():
+            lists[subset] += [f'{name}/{file} {label}' for file in files[val : val + number]]
+        held_out = sorted(path.name for path in (source / 'test' / name).iterdir())
+        lists['test'] += [f'{name}/{file} {label}' for file in held_out]
+    for name, lines in lists.items():
+        write_text_atomically(folder / 'lists' / f'{name}.txt', '\n'.join(lines) + '\n')
+    options: dict[str, Any] = {}
+    for loader, part in zip(LOADERS, ('train', 'train', 'test'), strict=True):
+        options[f'{loader}.dataset.data_root'] = str((folder / 'lists').resolve())
+        options[f'{loader}.dataset.data_prefix.img_path'] = str((source / part).resolve())
+    return options
+
+
+def _shuffled_files(folder: Path, seed: str) -> list[str]:
+    files = sorted(path.name for path in folder.iterdir())
+    random.Random(seed).shuffle(files)
+    return files
+
+
+def _unpacked(source: Path, target: Path) -> Path:
+    """A folder with ``train`` and ``test``: the source itself, or what its archive holds."""
+    parts = ('train', 'test')
+    for found in (source, target):
+        if all((found / part).is_dir() for part in parts):
+            return found
+    archives = sorted([*source.glob('*.tar'), *source.glob('*.tar.xz'), *source.glob('*.tar.gz')])
+    if len(archives) != 1:
+        raise UsageError(
+            f'{source} has no folders train/CLASS and test/CLASS, and {len(archives) or "no"} archives of them; give '
+            'the folder that has.'
+        )
+    temporary = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
+    try:
+        with tarfile.open(archives[0]) as archive:
+            archive.extractall(temporary, filter='data')
+        if not all((temporary / part).is_dir() for part in parts):
+            raise UsageError(f'{archives[0]} holds no folders train and test.')
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+KINDS = {'fashion_mnist': fashion_mnist, 'coco_split': coco_split, 'image_folders': image_folders}

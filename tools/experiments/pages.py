@@ -130,11 +130,13 @@ def report_body(
         lines += ['Mask ratio and similarity, means over the first and the last epoch:', '', curves]
     for picture in pictures:
         lines += [f'![{Path(picture).stem}]({Path(picture).as_posix()})', '']
-    lines += [_provenance(results)]
+    lines += [provenance(results)]
     return '\n'.join(lines)
 
 
-def _provenance(results: Sequence[Mapping[str, Any]]) -> str:
+def provenance(results: Sequence[Mapping[str, Any]]) -> str:
+    """What the results were made with, one sentence."""
+
     def values(key: str) -> str:
         return ', '.join(dict.fromkeys(str(result.get(key)) for result in results))
 

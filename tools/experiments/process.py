@@ -7,10 +7,24 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 _GRACE_SECONDS = 10.0
+
+
+class Running(Protocol):
+    """A command that was started, in a process group of its own."""
+
+    @property
+    def pid(self) -> Any: ...
+
+    def poll(self) -> int | None:
+        """Exit status, None while it runs; negative for a signal."""
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """Waits for its end; ``subprocess.TimeoutExpired`` after ``timeout`` seconds."""
 
 
 def worker_threads() -> str:
@@ -30,6 +44,7 @@ def run_logged(
     on_tick: Callable[[], None],
     keep_open: Sequence[int] = (),
     poll_seconds: float = 0.5,
+    start: Callable[..., Running] | None = None,
 ) -> int:
     """Runs a command to its end; both its outputs are appended to ``log``.
 
@@ -41,6 +56,7 @@ def run_logged(
         on_tick: Called about every ``poll_seconds``.
         keep_open: File descriptors the command inherits.
         poll_seconds: Time between two looks at the log.
+        start: Starts the command, see :func:`start_process`, which is the default.
 
     Returns:
         Exit status; negative for a signal, as ``subprocess`` has it.
@@ -56,21 +72,11 @@ def run_logged(
     with open(log, 'ab') as out:
         out.write(f'$ OMP_NUM_THREADS={threads} {" ".join(command)}\n'.encode())
         out.flush()
-        start = out.tell()
-        # A group of its own: a Ctrl-C reaches this process only, which then ends the whole group.
-        process = subprocess.Popen(
-            list(command),
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=tuple(keep_open),
-        )
+        begin = out.tell()
+        process = (start or start_process)(command, cwd, environment, out.fileno(), keep_open)
     try:
         with open(log, 'rb') as reader:
-            reader.seek(start)
+            reader.seek(begin)
             pending = b''
             while True:
                 status = process.poll()  # before reading: nothing is written after the end
@@ -86,7 +92,36 @@ def run_logged(
         _end_group(process)
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
+def start_process(
+    command: Sequence[str],
+    cwd: Path,
+    environment: Mapping[str, str],
+    out: int,
+    keep_open: Sequence[int],
+) -> Running:
+    """Starts a command.
+
+    Args:
+        command: Program and arguments.
+        cwd: Folder it runs in.
+        environment: All of its environment.
+        out: File descriptor of both its outputs.
+        keep_open: File descriptors that it inherits.
+    """
+    # A group of its own: a Ctrl-C reaches this process only, which then ends the whole group.
+    return subprocess.Popen(
+        list(command),
+        cwd=cwd,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=tuple(keep_open),
+    )
+
+
+def _end_group(process: Running) -> None:
     """Ends the command and what it started: SIGTERM first, SIGKILL after some seconds."""
     if process.poll() is None:
         _signal_group(process, signal.SIGTERM)

@@ -69,7 +69,7 @@ def results_table(results: Sequence[Mapping[str, Any]], references: Sequence[str
         cells.append(format_duration(float(np.mean([r['seconds'] for r in group.runs.values()]))))
         body.append(cells)
     rule = ['---'] * left + ['---:'] * (len(header) - left)
-    return _markdown([header, rule, *body])
+    return markdown([header, rule, *body])
 
 
 def pairs_table(results: Sequence[Mapping[str, Any]]) -> str:
@@ -103,7 +103,7 @@ def pairs_table(results: Sequence[Mapping[str, Any]]) -> str:
         n = max((d.n for d in differences if d is not None), default=0)
         body.append([method, str(n), *cells, *[''] * (len(methods) - 1 - row)])
     header = ['over all teachers', 'pairs', *(f'minus {method}' for method in methods[:-1])]
-    return _markdown([header, ['---', *['---:'] * len(methods)], *body])
+    return markdown([header, ['---', *['---:'] * len(methods)], *body])
 
 
 def curves_table(results: Sequence[Mapping[str, Any]]) -> str:
@@ -123,7 +123,7 @@ def curves_table(results: Sequence[Mapping[str, Any]]) -> str:
                     cells.append(format_spread(values, digits=3))
             body.append(cells)
     rule = ['---'] * 3 + ['---:'] * 4
-    return _markdown([header, rule, *body]) if body else ''
+    return markdown([header, rule, *body]) if body else ''
 
 
 def format_spread(scores: Mapping[int, float], digits: int = 2) -> str:
@@ -145,7 +145,8 @@ def format_difference(difference: Difference | None) -> str:
     return f'{text} [{difference.low:+.2f}, {difference.high:+.2f}]'
 
 
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Writes lines of cells as a table; the second line is the rule."""
     return ''.join(
         f'| {" | ".join(c.replace("|", chr(92) + "|") for c in line)} |\n' for line in lines
     )

@@ -12,7 +12,21 @@ What they give is plain dicts: a config that inherits this one changes any numbe
 
 from .detectors import cwd, fgd, fgfi, gid, mgd, pkd
 from .dpk import STAGE_WEIGHTS, dpk, dpk_fgd
-from .features import ab, afd, at, crd, fitnet, ft, ickd, manifold, ofd, reviewkd, tofd, vid
+from .features import (
+    ab,
+    afd,
+    at,
+    crd,
+    fitnet,
+    ft,
+    ickd,
+    manifold,
+    mgd_channels,
+    ofd,
+    reviewkd,
+    tofd,
+    vid,
+)
 from .logits import DKD_BETA, dist, dkd, hard, kd, kd_standardized, nkd
 from .relations import cc, pkt, rkd, sp
 
@@ -40,6 +54,7 @@ __all__ = [
     'kd_standardized',
     'manifold',
     'mgd',
+    'mgd_channels',
     'nkd',
     'ofd',
     'pkd',

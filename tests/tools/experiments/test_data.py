@@ -1,5 +1,6 @@
 import gzip
 import json
+import tarfile
 
 import pytest
 
@@ -104,3 +105,60 @@ def test_coco_parts(tmp_path):
     assert [len(parts[part]) for part in ('train', 'val', 'test')] == [14, 6, 5]
     assert not set(parts['train']) & set(parts['val'])
     assert parts['test'] == [200, 201, 202, 203, 204]
+
+
+def image_folders(folder, per_class=6, classes=('ant', 'bee', 'cat', 'dog')):
+    for part in ('train', 'test'):
+        for name in classes:
+            (folder / part / name).mkdir(parents=True)
+            for number in range(per_class):
+                (folder / part / name / f'{number}.jpg').write_text(f'{name} {number}')
+
+
+def read_list(options, name):
+    with open(f'{options["train_dataloader.dataset.data_root"]}/{name}.txt') as file:
+        return [line.split() for line in file]
+
+
+FOLDERS = {'kind': 'image_folders', 'every_class': 2, 'val': 2, 'subsets': {'small': 1, 'large': 4}}
+
+
+def test_lists_of_image_folders_are_disjoint_and_nested(tmp_path):
+    image_folders(tmp_path / 'source')
+    options = prepare(FOLDERS, tmp_path / 'source', tmp_path / 'work')
+    small, large, val, test = (
+        {tuple(line) for line in read_list(options, name)}
+        for name in ('small', 'large', 'val', 'test')
+    )
+    assert (len(small), len(large), len(val), len(test)) == (2, 8, 4, 12)
+    assert small < large and not large & val
+    assert {(path.split('/')[0], label) for path, label in large} == {('ant', '0'), ('cat', '1')}
+    assert options['val_dataloader.dataset.data_prefix.img_path'] == str(tmp_path / 'source/train')
+    assert options['test_dataloader.dataset.data_prefix.img_path'] == str(tmp_path / 'source/test')
+    before = read_list(options, 'large')
+    assert read_list(prepare(FOLDERS, tmp_path / 'source', tmp_path / 'work'), 'large') == before
+
+
+def test_an_archive_of_image_folders_is_unpacked_beside_the_results(tmp_path):
+    image_folders(tmp_path / 'images')
+    (tmp_path / 'source').mkdir()
+    with tarfile.open(tmp_path / 'source' / 'all.tar.xz', 'w:xz') as archive:
+        for part in ('train', 'test'):
+            archive.add(tmp_path / 'images' / part, part)
+    for _ in range(2):  # again, with the images there
+        options = prepare(FOLDERS, tmp_path / 'source', tmp_path / 'work')
+        images = tmp_path / 'work' / 'image_folders' / 'images'
+        assert options['train_dataloader.dataset.data_prefix.img_path'] == str(images / 'train')
+        path, _ = read_list(options, 'small')[0]
+        assert (images / 'train' / path).is_file()
+    assert [p.name for p in (tmp_path / 'source').iterdir()] == ['all.tar.xz']
+
+
+@pytest.mark.parametrize(
+    ('per_class', 'message'), [(0, 'has no folders train'), (5, 'has 5 images, but 2 to choose on')]
+)
+def test_image_folders_that_do_not_suffice_are_named(tmp_path, per_class, message):
+    if per_class:
+        image_folders(tmp_path, per_class)
+    with pytest.raises(UsageError, match=message):
+        prepare(FOLDERS, tmp_path, tmp_path / 'work')

@@ -1,0 +1,201 @@
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from dpk_mm.errors import UsageError
+from tools.experiments.compose import (
+    EQUAL,
+    PUBLISHED,
+    Comparison,
+    config_text,
+    find_facts,
+    read_pair,
+)
+from tools.experiments.methods import CLASSIFICATION, DETECTION, find_methods
+
+ROOT = Path(__file__).parents[3]
+PAIR = 'mini_cifar100'
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Options that point to a list of three images that nobody opens."""
+    folder = tmp_path_factory.mktemp('data')
+    (folder / 'student.txt').write_text('a/1.jpg 0\na/2.jpg 0\nb/1.jpg 1\n')
+    loader = 'train_dataloader.dataset'
+    return {f'{loader}.data_root': str(folder), f'{loader}.data_prefix.img_path': str(folder)}
+
+
+@pytest.fixture(scope='module')
+def facts(data):
+    return find_facts(read_pair(PAIR, ROOT), data)
+
+
+@pytest.fixture
+def comparison(facts, tmp_path):
+    def make(names, seeds=(0,), **kwargs):
+        pair = read_pair(PAIR, ROOT)
+        return Comparison(pair, facts, names, seeds, tmp_path / 'configs', ROOT, **kwargs)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ('name', 'row', 'task'),
+    [
+        ('mini_cifar100', 'mini/cifar100', CLASSIFICATION),
+        ('cifar100/resnet56_resnet20', 'cifar100/resnet56_resnet20', CLASSIFICATION),
+        ('imagenet/resnet50_mobilenet_v1', 'imagenet/resnet50_mobilenetv1', CLASSIFICATION),
+        ('imagenet/convnext_t_resnet18', 'imagenet/convnext-t_resnet18', CLASSIFICATION),
+        ('mini_faster_rcnn', 'mini/faster_rcnn', DETECTION),
+        ('coco_retinanet_r101_r50', 'coco/retinanet', DETECTION),
+    ],
+)
+def test_a_pair_is_found_by_its_name(name, row, task):
+    pair = read_pair(name, ROOT)
+    assert (pair.pair, pair.task) == (row, task)
+
+
+def test_pairs_that_are_not_there_or_no_pairs_are_named(tmp_path):
+    with pytest.raises(UsageError, match='no pair mini_cifar10.*did you mean mini_cifar100'):
+        read_pair('mini_cifar10', ROOT)
+    with pytest.raises(UsageError, match='no model.architecture'):
+        read_pair(str(ROOT / 'configs/mini/fashion_cnn_teacher.py'), ROOT)
+    text = (
+        "model = dict(architecture=dict(), teacher=dict())\ncomparison = dict(pari='mini/cifar100')"
+    )
+    (tmp_path / 'own.py').write_text(text)
+    with pytest.raises(UsageError, match="comparison has 'pari'.*did you mean pair"):
+        read_pair(str(tmp_path / 'own.py'), ROOT)
+    (tmp_path / 'own.py').write_text('model = dict(architecture=dict(), teacher=dict())')
+    with pytest.raises(UsageError, match='which channels and sizes'):
+        read_pair(str(tmp_path / 'own.py'), ROOT)
+
+
+def test_facts_are_those_of_the_networks(facts):
+    assert (facts.num_images, facts.num_classes, facts.epochs) == (3, 20, 20)
+    assert facts.embedding == (32, 96)
+    assert facts.before == ((8, 24),)
+    assert facts.stages == ((1, 2, 3), (1, 2, 3))
+    assert facts.preact == (True, True)
+    assert facts.teacher_bns == ('layer1.0.bn2', 'layer2.0.bn2', 'layer3.0.bn2')
+
+
+def test_every_config_can_be_read_again_and_names_its_losses(comparison):
+    made = comparison(find_methods(['all'], CLASSIFICATION))
+    for name in made.names:
+        cfg = Config.fromfile(made.student_config(name), import_custom_modules=False)
+        assert set(cfg.model.distiller.distill_losses) == set(
+            made.changes[name]['model']['distiller']['distill_losses']
+        )
+        assert 'comparison' not in cfg
+
+
+def test_teacher_and_baseline_are_the_two_networks_by_themselves(comparison):
+    made = comparison(['kd'])
+    teacher = Config.fromfile(made.teachers(0)[0].config, import_custom_modules=False)
+    baseline = Config.fromfile(made.baseline(0).config, import_custom_modules=False)
+    assert teacher.model.backbone.arch['widths'] == (24, 24, 48, 96)
+    assert teacher.train_dataloader.dataset.ann_file == 'teacher.txt'
+    assert teacher.train_cfg.max_epochs == 10
+    assert baseline.model.backbone.arch['widths'] == (8, 8, 16, 32)
+    assert baseline.train_dataloader.dataset.ann_file == 'student.txt'
+    for cfg in (teacher, baseline):
+        assert cfg.model.type == 'ImageClassifier' and 'student_checkpoint' not in cfg.default_hooks
+
+
+def test_a_student_needs_its_teacher_and_its_first_stage(comparison):
+    made = comparison(['ab', 'ft', 'kd'], seeds=(3,))
+    entries = {entry.name: entry for entry in made.first_stages(3)}
+    assert list(entries) == ['ab-first-s3', 'ft-first-s3']
+    student = made.student('ft', 3, PUBLISHED)
+    assert student.needs == ('teacher-s3', 'ft-first-s3')
+    assert list(student.checkpoints) == ['model.distiller.distill_losses.loss_ft.paraphraser_ckpt']
+    assert made.student('kd', 3, PUBLISHED).needs == ('teacher-s3',)
+
+
+def test_equal_shares_are_options_over_the_published_weights(comparison):
+    made = comparison(['kd', 'dkd', 'tofd'])
+    entry = made.student('kd', 0, EQUAL, {'loss_kd': 0.5})
+    assert entry.options == {
+        'model.distiller.distill_losses.loss_kd.loss_weight': 0.45,
+        'model.architecture.head.loss.loss_weight': 1.0,
+    }
+    assert (entry.name, entry.setting) == ('kd-equal-s0', {'weight': EQUAL})
+    entry = made.student('dkd', 0, EQUAL, {'loss_dkd': 3.0})
+    assert entry.options == {'model.distiller.distill_losses.loss_dkd.loss_weight': 3.0}
+    entry = made.student('tofd', 0, EQUAL, {'loss_kd': 2.0, 'loss_tofd': 3.0})
+    assert list(entry.options.values()) == [2.0, 3.0]
+    assert made.student('kd', 0, PUBLISHED).options == {}
+
+
+def test_the_early_stopped_teacher_is_the_teacher_after_fewer_epochs(comparison):
+    made = comparison(['eskd'])
+    teacher, early = made.teachers(0)
+    assert early.config == teacher.config
+    assert early.options == {'train_cfg.max_epochs': 4}
+    assert made.student('eskd', 0, PUBLISHED).teacher == early.name
+    with pytest.raises(UsageError, match='--teacher-ckpt gives one that is trained'):
+        comparison(['eskd'], teacher_ckpt='t.pth')
+
+
+def test_assistants_are_a_chain_from_the_teacher_to_the_student(facts, tmp_path):
+    pair = read_pair(PAIR, ROOT)
+    widths = [(20, 20, 40, 80), (12, 12, 24, 48)]
+    changes = [
+        dict(
+            backbone=dict(arch=dict(depth=8, widths=w, strides=(2, 2, 2))),
+            head=dict(in_channels=w[-1]),
+        )
+        for w in widths
+    ]
+    comparison = dict(pair.comparison, assistants=changes)
+    pair = type(pair)(pair.name, pair.path, pair.cfg, pair.pair, comparison)
+    made = Comparison(pair, facts, ['takd'], [0], tmp_path, ROOT)
+    teacher, first, second = made.teachers(0)
+    assert (first.needs, second.needs) == ((teacher.name,), (first.name,))
+    student = made.student('takd', 0, PUBLISHED)
+    assert student.needs == (second.name,)
+    found = [
+        Config.fromfile(entry.config, import_custom_modules=False)
+        for entry in (first, second, student)
+    ]
+    networks = [
+        tuple(cfg.model[side].backbone.arch['widths'] for side in ('teacher', 'architecture'))
+        for cfg in found
+    ]
+    assert networks == [
+        ((24, 24, 48, 96), widths[0]),
+        (widths[0], widths[1]),
+        (widths[1], (8, 8, 16, 32)),
+    ]
+    for cfg in found:
+        assert cfg.model.architecture.head.loss.loss_weight == 0.1
+    # assistants are trained as the teacher is
+    assert [cfg.train_dataloader.dataset.ann_file for cfg in found] == [
+        'teacher.txt',
+        'teacher.txt',
+        'student.txt',
+    ]
+
+
+def test_a_chain_without_assistants_is_refused(facts, tmp_path):
+    pair = read_pair(PAIR, ROOT)
+    without = {key: value for key, value in pair.comparison.items() if key != 'assistants'}
+    pair = type(pair)(pair.name, pair.path, pair.cfg, pair.pair, without)
+    with pytest.raises(UsageError, match='takd needs assistants'):
+        Comparison(pair, facts, ['takd'], [0], tmp_path, ROOT)
+
+
+def test_a_given_teacher_is_not_trained(comparison):
+    made = comparison(['kd'], teacher_ckpt='some/teacher.pth')
+    assert made.teachers(0) == []
+    student = made.student('kd', 0, PUBLISHED)
+    assert student.needs == () and student.options == {'model.teacher_ckpt': 'some/teacher.pth'}
+
+
+def test_the_text_of_a_config_holds_any_value():
+    cfg = Config(dict(a=dict(b=(1, 2), c='it\'s "x"', d=None, e=[1e-7, True]), comparison=1))
+    found = Config.fromstring(config_text('n', 'p', cfg), '.py')
+    assert found.to_dict() == dict(a=cfg.a.to_dict())

@@ -1,0 +1,294 @@
+"""Compares methods on a pair of networks: trains what is missing, and writes a table and a picture."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import DictAction
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dpk_mm.cli.errors import readable_errors
+from dpk_mm.errors import UsageError
+from tools.experiments.comparison_report import write_comparison
+from tools.experiments.compose import EQUAL, PUBLISHED, Comparison, find_facts, read_pair
+from tools.experiments.console import GridConsole
+from tools.experiments.data import prepare
+from tools.experiments.grid import Entry, Grid
+from tools.experiments.methods import METHODS, find_methods
+from tools.experiments.results import RESULTS_FILE, read_results, usable_cores
+from tools.experiments.runner import GridRunner, Summary
+from tools.experiments.share_files import ShareFiles
+from tools.experiments.warm_start import warm_run_command
+
+EXIT_STOPPED = 130
+WEIGHTS = {'published': PUBLISHED, 'equal': EQUAL}
+#: Of every part of the data; the numbers of such a run mean nothing.
+SMOKE = {
+    'train_cfg.max_epochs': 1,
+    'train_dataloader.dataset.indices': 64,
+    'val_dataloader.dataset.indices': 32,
+    'test_dataloader.dataset.indices': 32,
+}
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        'pair', help='name of a pair in configs/_base_/pairs, such as mini_cifar100, or a file'
+    )
+    parser.add_argument(
+        '--methods',
+        default='all',
+        metavar='A,B,...',
+        help="names of methods, 'all' (the default) for all of the pair's task; --methods list shows them",
+    )
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument(
+        '--weights',
+        nargs='+',
+        choices=[*WEIGHTS],
+        default=[*WEIGHTS],
+        help='published weights, weights of equal gradient share, or both (the default)',
+    )
+    parser.add_argument('--data', metavar='DIR', help='folder of the data set, which is only read')
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        help='folder of all runs (default: work_dirs/compare/PAIR); run the command again to go on',
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=2 if torch.cuda.is_available() else usable_cores(),
+        help='trainings at a time (default: one for each core; 2 with a GPU)',
+    )
+    parser.add_argument('--teacher-ckpt', metavar='FILE', help='a teacher that is trained already')
+    parser.add_argument('--pair-name', metavar='NAME', help='row of dpk_mm/models/pairs.py')
+    parser.add_argument(
+        '--batches', type=int, default=48, help='batches on which shares are measured (default: 48)'
+    )
+    parser.add_argument(
+        '--out', type=Path, help='folder of table and picture (default: --work-dir)'
+    )
+    parser.add_argument(
+        '--list', action='store_true', help='show what is done and what is missing, and run nothing'
+    )
+    parser.add_argument(
+        '--report',
+        action='store_true',
+        help='write table and picture of what is done, and run nothing',
+    )
+    parser.add_argument(
+        '--smoke',
+        action='store_true',
+        help='one epoch on 64 images, in a folder of its own: whether everything runs',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='for all trainings and tests',
+    )
+    return parser.parse_args(arguments)
+
+
+class Driver:
+    """One comparison: its grids, one after the other.
+
+    Args:
+        comparison: The trainings.
+        data_options: ``--cfg-options`` that point to the data.
+        extra_options: Of all trainings.
+        folder: Of all runs.
+        root: The repository.
+        workers: Trainings at a time.
+        batches: On which shares are measured.
+        console: Where it is shown.
+    """
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        data_options: dict[str, Any],
+        extra_options: dict[str, Any],
+        folder: Path,
+        root: Path,
+        workers: int,
+        batches: int,
+        console: Console,
+    ) -> None:
+        self.comparison = comparison
+        self.folder = folder
+        self._data_options = data_options
+        self._extra_options = extra_options
+        self._root = root
+        self._workers = workers
+        self._console = console
+        self._run_command = warm_run_command()
+        self._shares = ShareFiles(folder / 'shares', root, batches, self._run_command)
+
+    @property
+    def results(self) -> Path:
+        """The file of results."""
+        return self.folder / RESULTS_FILE
+
+    def run(self, weights: Sequence[str]) -> Summary:
+        """Trains what is missing."""
+        comparison = self.comparison
+        summary = Summary()
+        needed = [entry for seed in comparison.seeds for entry in comparison.teachers(seed)]
+        if PUBLISHED in weights:
+            runner = self._runner([*needed, *self._of_seeds(dict.fromkeys(comparison.names))])
+            _add(summary, runner.run())
+        if EQUAL in weights and not summary.failed:
+            names = [name for name in comparison.names if METHODS[name].shared_weight]
+            runner = self._runner([*needed, *self._first_seed(names)])
+            _add(summary, runner.run())
+            factors = {name: self._factors(runner, name) for name in names}
+            entries = [*needed, *self._of_seeds(factors)]
+            _add(summary, self._runner(entries).run())
+        return summary
+
+    def status(self, weights: Sequence[str]) -> dict[str, str]:
+        """Name -> state of all trainings."""
+        comparison = self.comparison
+        needed = [entry for seed in comparison.seeds for entry in comparison.teachers(seed)]
+        found: dict[str, str] = {}
+        if PUBLISHED in weights:
+            entries = [*needed, *self._of_seeds(dict.fromkeys(comparison.names))]
+            found |= self._runner(entries).status()
+        if EQUAL in weights:
+            for name in comparison.names:
+                factors = self._shares.known(name)
+                if factors is not None:
+                    entries = [*needed, *self._of_seeds({name: factors})]
+                    found |= self._runner(entries).status()
+                elif METHODS[name].shared_weight:
+                    found |= {
+                        f'{name}-equal-s{seed}': 'missing, and its weight is not measured'
+                        for seed in comparison.seeds
+                    }
+        return found
+
+    def shares(self) -> dict[str, Any]:
+        """What was measured, by method."""
+        return {name: self._shares.read(name) for name in self.comparison.names}
+
+    def _of_seeds(self, factors: dict[str, dict[str, float] | None]) -> list[Entry]:
+        """Baseline and students, seed by seed: a comparison that is stopped early has whole ones."""
+        comparison = self.comparison
+        found = []
+        for seed in comparison.seeds:
+            found.append(comparison.baseline(seed))
+            firsts = comparison.first_stages(seed)
+            found += [e for e in firsts if e.name.partition('-first-')[0] in factors]
+            for name, own in factors.items():
+                weight = PUBLISHED if own is None else EQUAL
+                found.append(comparison.student(name, seed, weight, own))
+        return found
+
+    def _first_seed(self, names: Sequence[str]) -> list[Entry]:
+        firsts = self.comparison.first_stages(self.comparison.seeds[0])
+        return [e for e in firsts if e.name.partition('-first-')[0] in names]
+
+    def _factors(self, runner: GridRunner, name: str) -> dict[str, float]:
+        entry = self.comparison.student(name, self.comparison.seeds[0], PUBLISHED)
+        return self._shares.measure(name, runner.commands, entry, self._console)
+
+    def _runner(self, entries: Sequence[Entry]) -> GridRunner:
+        unique = tuple({entry.name: entry for entry in entries}.values())
+        pair = self.comparison.pair
+        grid = Grid(
+            name=f'compare_{pair.name}',
+            entries=unique,
+            metric=pair.metric,
+            title=f'Methods on the pair {pair.name}',
+            data=dict(pair.comparison.get('data') or {}),
+            references=('baseline', 'kd'),
+        )
+        reporter = GridConsole(grid, self.results, self._workers, self._console)
+        return GridRunner(
+            grid,
+            self._root,
+            self.folder,
+            self._data_options,
+            self._extra_options,
+            self._workers,
+            reporter,
+            self._run_command,
+        )
+
+
+def _add(summary: Summary, more: Summary) -> None:
+    for key in ('done', 'earlier', 'failed', 'skipped'):
+        known = getattr(summary, key)
+        known += [name for name in getattr(more, key) if name not in known]
+
+
+def main() -> int:
+    args = parse_args()
+    console = Console()
+    root = Path(__file__).resolve().parents[2]
+    pair = read_pair(args.pair, root, args.pair_name)
+    if args.methods == 'list':
+        for name, method in METHODS.items():
+            if method.task == pair.task:
+                console.print(f'{name:17}{method.title}', markup=False, highlight=False)
+        return 0
+    names = find_methods(args.methods.split(','), pair.task)
+    folder = (args.work_dir or root / 'work_dirs' / 'compare' / pair.name).resolve()
+    if args.smoke:
+        folder = folder.with_name(f'{folder.name}_smoke')
+    spec = pair.comparison.get('data') or {}
+    if args.data is not None and not spec:
+        raise UsageError(
+            f'--data was given, but {pair.path} names its data itself: leave the option out, or give the places with '
+            '--cfg-options.'
+        )
+    data_options = prepare(spec, args.data, folder / 'data')
+    facts = find_facts(pair, {**data_options, **(args.cfg_options or {})})
+    comparison = Comparison(
+        pair, facts, names, args.seeds, folder / 'configs', root, args.teacher_ckpt
+    )
+    extra = {**(SMOKE if args.smoke else {}), **(args.cfg_options or {})}
+    driver = Driver(
+        comparison, data_options, extra, folder, root, args.workers, args.batches, console
+    )
+    weights = [WEIGHTS[name] for name in args.weights]
+    if args.list:
+        for name, state in driver.status(weights).items():
+            console.print(f'{name:26}{state}', markup=False, highlight=False)
+        return 0
+    summary = Summary()
+    if not args.report:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            summary = driver.run(weights)
+        except KeyboardInterrupt:
+            console.print('Stopped. Run the same command again to continue.')
+            return EXIT_STOPPED
+        console.print(
+            f'{len(summary.done)} done, {len(summary.earlier)} done earlier, {len(summary.failed)} '
+            f'failed, {len(summary.skipped)} not run: {driver.results}',
+            highlight=False,
+            soft_wrap=True,
+        )
+    if driver.results.is_file():
+        results = read_results(driver.results)
+        for file in write_comparison(results, driver.shares(), args.out or folder, pair.name):
+            console.print(str(file), highlight=False, soft_wrap=True)
+    return 1 if summary.failed else 0
+
+
+if __name__ == '__main__':
+    with readable_errors('compare.py'):
+        sys.exit(main())
