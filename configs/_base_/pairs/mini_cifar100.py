@@ -27,9 +27,7 @@ default_hooks = dict(student_checkpoint=dict(type='mmrazor.StudentCheckpointHook
 # How tools/experiments/compare.py gets the data and trains what the students need.
 comparison = dict(
     pair='mini/cifar100',
-    data=dict(
-        kind='image_folders', every_class=5, val=50, subsets=dict(teacher=250, student=50)
-    ),
+    data=dict(kind='image_folders', every_class=5, val=50, subsets=dict(teacher=250, student=50)),
     # five times the student's images
     teacher=dict(
         train_dataloader=dict(batch_size=64, dataset=dict(ann_file='teacher.txt')),
