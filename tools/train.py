@@ -52,7 +52,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     with readable_errors('train.py'):
-        cfg = load_config(args.config, args.cfg_options, args.work_dir)
+        cfg = load_config(args.config, args.cfg_options, args.work_dir, print_choices=True)
         prepare_config(
             cfg,
             launcher=args.launcher,

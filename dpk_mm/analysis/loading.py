@@ -21,13 +21,14 @@ from ..cli.options import load_config
 from ..compat.checkpoint import load_checkpoint_file
 from ..errors import UsageError, first_few
 from ..models.losses import DPKLoss
+from ..models.pairing import complete
 from ..models.teacher.checkpoint import load_teacher
 
 PathLike = str | os.PathLike[str]
 
 
 def read_config(config: PathLike | Config, options: Mapping[str, Any] | None = None) -> Config:
-    """Reads a config, or copies one.
+    """Reads a config, or copies one; one of the short form is completed.
 
     Args:
         config: A file, or the config itself, which is left unchanged.
@@ -37,7 +38,7 @@ def read_config(config: PathLike | Config, options: Mapping[str, Any] | None = N
         UsageError: If the file does not exist, or a key of ``options`` is a typing error.
     """
     if isinstance(config, Config):
-        return copy.deepcopy(config)
+        return complete(copy.deepcopy(config)).cfg
     return load_config(os.fspath(config), options)
 
 

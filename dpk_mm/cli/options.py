@@ -18,6 +18,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from ..errors import UsageError, nearest
+from ..models.pairing import complete, is_short, table
 from .errors import TRACEBACK
 from .moved_configs import explain_missing_base
 
@@ -72,21 +73,26 @@ def apply_common_arguments(args: argparse.Namespace) -> None:
 
 
 def load_config(
-    filename: str, options: Mapping[str, Any] | None = None, work_dir: str | None = None
+    filename: str,
+    options: Mapping[str, Any] | None = None,
+    work_dir: str | None = None,
+    print_choices: bool = False,
 ) -> Config:
-    """Reads a config and applies the options of the command line.
+    """Reads a config and applies the options of the command line; one of the short form is completed.
 
     Args:
         filename: The config.
         options: Dotted keys and values of ``--cfg-options``.
         work_dir: Folder of the run; else that of the config, else ``./work_dirs/<name of the config>``.
+        print_choices: Whether the first process prints what was chosen for a config of the short form, see
+            :func:`dpk_mm.models.pairing.complete`.
 
     Returns:
         The config, with ``work_dir`` set.
 
     Raises:
-        UsageError: If the file does not exist, or a key of ``options`` is a typing error or one that
-            nothing reads.
+        UsageError: If the file does not exist, a key of ``options`` is a typing error or one that
+            nothing reads, or a short config cannot be completed.
     """
     if not Path(filename).is_file():
         raise UsageError(f'there is no config {filename}: give the path of a config, see configs/.')
@@ -99,6 +105,11 @@ def load_config(
         _check_option(cfg, key, value)
     if options:
         cfg.merge_from_dict(options)
+    if is_short(cfg):
+        completed = complete(cfg)
+        cfg = completed.cfg
+        if print_choices and _is_first_process():
+            print(f'{filename} is of the short form; this was chosen:\n{table(completed.rows)}')
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
@@ -261,3 +272,8 @@ def _same(node: Any, name: str, value: Any, path: str = '') -> Iterator[str]:
             yield place
         elif isinstance(found, (dict, list, tuple)):
             yield from _same(found, name, value, place)
+
+
+def _is_first_process() -> bool:
+    """Before the processes of a run know each other."""
+    return os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0'

@@ -264,12 +264,14 @@ PAIRS: dict[str, Pair] = {
 }
 
 
-def find_pair(pair: str) -> Pair:
-    """The row of a pair.
+def find_pair(pair: str | Pair) -> Pair:
+    """The row of a pair; a row itself comes back as it is.
 
     Raises:
         UsageError: (a ValueError) If there is none; the sentence names the nearest one.
     """
+    if isinstance(pair, Pair):
+        return pair
     if pair not in PAIRS:
         raise UsageError(
             f'There is no pair {pair!r} in dpk_mm.models.pairs, which has {", ".join(PAIRS)}'
@@ -278,7 +280,9 @@ def find_pair(pair: str) -> Pair:
     return PAIRS[pair]
 
 
-def dpk_transforms(pair: str, stages: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+def dpk_transforms(
+    pair: str | Pair, stages: Sequence[str] | None = None
+) -> dict[str, dict[str, Any]]:
     """Gives ``transforms`` of a ``DPKLoss`` for a pair of the table.
 
     Args:

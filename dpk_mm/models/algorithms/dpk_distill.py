@@ -81,7 +81,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self,
         architecture: dict | nn.Module,
         teacher: dict | nn.Module,
-        distiller: dict,
+        distiller: dict | None = None,
         teacher_ckpt: str | None = None,
         teacher_command: str | None = None,
         student_ckpt: str | None = None,
@@ -91,6 +91,13 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         non_finite: str = 'stop',
         **kwargs: Any,
     ) -> None:
+        if distiller is None or 'method' in kwargs:
+            raise UsageError(
+                'model.distiller is missing'
+                if 'method' not in kwargs
+                else 'model.method is the short form of a config, which has to be completed before the model is built: '
+                'use tools/train.py, or cfg = dpk_mm.complete(cfg).cfg before Runner.from_cfg(cfg).'
+            )
         guard = NonFiniteGuard(non_finite)
         if kwargs.pop('teacher_trainable', False):
             raise ValueError(

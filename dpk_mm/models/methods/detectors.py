@@ -25,7 +25,7 @@ def fgd(pair: str, weights: str | Mapping[str, float], name: str = 'loss_fgd') -
 
 
 # by the detector that a pair's name ends with
-_PYRAMID_WEIGHTS: dict[str, dict[str, float]] = {
+PYRAMID_WEIGHTS: dict[str, dict[str, float]] = {
     'PKD': dict(faster_rcnn=6.0, retinanet=10.0),  # mmrazor's configs
     'CWD': dict(faster_rcnn=10.0, retinanet=10.0),  # mmrazor's configs
     'MGD': dict(faster_rcnn=5e-7, retinanet=2e-5),  # the authors' configs
@@ -144,7 +144,7 @@ def _pyramid(pair: str, method: str) -> dict[str, Any]:
 def _pyramid_weight(pair: str, method: str, weight: float | None) -> float:
     if weight is not None:
         return weight
-    published = _PYRAMID_WEIGHTS[method]
+    published = PYRAMID_WEIGHTS[method]
     _pyramid(pair, method)
     detector = pair.rpartition('/')[2]
     if detector not in published:

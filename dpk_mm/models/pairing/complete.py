@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from ...errors import UsageError
+from ...errors import UsageError, first_few
+from ..algorithms import DPKDistill
+from .checks import check_exchanged, check_task
+from .classes import class_names, first_difference
+from .inherit import inheritable
+from .levels import LevelPair
+from .losses import METHODS, Fit, levels_for, make_losses, parse_method
+from .networks import Network, published_checkpoint, read_network
+from .probe import Look, build, look_at, own_size
+from .records import one_by_one, records_of, shared_levels
 from .rows import Row
+from .size import Size, padded, training_size
+
+SHORT_KEYS = ('method', 'input_size', 'smaller_teacher')
 
 
 @dataclass(frozen=True)
@@ -27,8 +41,13 @@ class Completed:
 
 
 def is_short(cfg: Mapping[str, Any]) -> bool:
-    """Whether a whole config has the short form: ``model.method`` is there."""
-    return 'method' in (cfg.get('model') or {})
+    """Whether a whole config has the short form: a ``DPKDistill`` with a ``method``."""
+    model = cfg.get('model')
+    return (
+        isinstance(model, Mapping)
+        and 'method' in model
+        and str(model.get('type')).rpartition('.')[2] == DPKDistill.__name__
+    )
 
 
 def complete(cfg: Config | ConfigDict | Mapping[str, Any]) -> Completed:
@@ -38,20 +57,22 @@ def complete(cfg: Config | ConfigDict | Mapping[str, Any]) -> Completed:
 
         _base_ = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
         model = dict(
-            _delete_=True, _scope_='mmrazor', type='DPKDistill', architecture=_base_.model,
+            _scope_='mmrazor', type='DPKDistill', architecture=_base_.model,
             teacher='mmdet::retinanet/retinanet_r101_fpn_2x_coco.py', method='dpk_fgd')
 
     ``architecture`` and ``teacher`` are each a model's config, the name of a zoo config (``'mmdet::...'``) or a file.
-    With an ``architecture`` of the last two kinds and a config that has neither data nor schedule, those of the
-    student's config are taken. ``teacher_ckpt`` is by default the checkpoint that the zoo publishes for a teacher given
-    by name; None is an untrained teacher. ``method`` is a name, or a dict ``dict(type='dpk_fgd', ...)`` with changes of
-    its settings. ``input_size`` (height, width) replaces the training size that is read from the pipeline. All other
-    keys are those of ``DPKDistill``; what they say stands, ``distiller`` included, in which single keys can be given.
+    With an ``architecture`` of the last two kinds and a config that has no data, everything else of the student's
+    config is taken, too. ``teacher_ckpt`` is by default the checkpoint that the zoo publishes for a teacher given by
+    name; None is an untrained teacher. ``method`` is a name, a sum such as ``'kd+dpk'``, a dict
+    ``dict(type='kd', tau=4.0)`` with changes of its settings, or a list of these. ``input_size`` (height, width)
+    replaces the training size that is read from the pipeline, and ``smaller_teacher=True`` allows a teacher that is
+    smaller than the student. All other keys are those of ``DPKDistill``; what they say stands, ``distiller`` included,
+    in which single keys can be given.
 
     Nothing is downloaded, nothing is drawn from the random generators, and the result depends on the config alone.
 
     Args:
-        cfg: A whole config; it is not changed. One without ``model.method`` comes back as it is.
+        cfg: A whole config; it is not changed. One that is not short comes back as it is.
 
     Returns:
         The completed config, and what was chosen.
@@ -60,7 +81,304 @@ def complete(cfg: Config | ConfigDict | Mapping[str, Any]) -> Completed:
         UsageError: (a ValueError) If the method is unknown, or the two networks cannot learn from each other by it:
             tasks, classes or strides that differ, student and teacher exchanged; if the training size is not known.
     """
-    if not is_short(cfg):
-        whole = cfg if isinstance(cfg, Config) else Config(dict(cfg))
+    whole = cfg if isinstance(cfg, Config) else Config(dict(cfg))
+    if not is_short(whole):
         return Completed(whole)
-    raise UsageError('model.method: the short form is not implemented yet.')
+    return _Completion(copy.deepcopy(whole)).run()
+
+
+class _Completion:
+    """The steps of :func:`complete`, and what they have found."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        self.given = cfg.model
+        self.rows: list[Row] = []
+        self.methods = parse_method(self.given.method)
+        self.left_over: set[str] = set()
+
+    def run(self) -> Completed:
+        student, teacher = self._networks()
+        check_task(student, teacher, self.methods)
+        models = {network.key: build(network) for network in (student, teacher)}
+        size = self._size(student, own_size(models[student.key]))
+        teacher_size = self._teacher_size(size, own_size(models[teacher.key]))
+        look = look_at(models[student.key], student, size)
+        given = look_at(models[teacher.key], teacher, teacher_size)
+        if not self.given.get('smaller_teacher'):
+            check_exchanged(look, given)
+        difference = self._classes(teacher, look, given)
+        losses, records = self._distillation(look, given)
+        chosen: dict[str, Any] = dict(type='DPKDistiller', records=records, distill_losses=losses)
+        model = dict(
+            type=self.given.type,
+            _scope_='mmrazor',
+            architecture=student.model,
+            teacher=teacher.model,
+            teacher_ckpt=self._checkpoint(teacher),
+            inherit=self._inherit(look, given, difference),
+            teacher_forward=self._teacher_forward(given),
+        )
+        model |= {
+            key: value
+            for key, value in self.given.items()
+            if key in _ARGUMENTS
+            and key not in ('architecture', 'teacher', 'distiller', 'inherit')
+            and key not in self.left_over
+        }
+        user = self.given.get('distiller')
+        merged = Config._merge_a_into_b(user, ConfigDict(chosen)) if user else chosen
+        self.cfg.model = ConfigDict(model, distiller=merged)
+        self._hooks(losses, look)
+        self._imports()
+        return Completed(self.cfg, self.rows)
+
+    def _row(self, what: str, value: Any, why: str) -> None:
+        self.rows.append(Row(what, str(value), why))
+
+    # Networks
+
+    def _networks(self) -> tuple[Network, Network]:
+        for key in ('architecture', 'teacher'):
+            if self.given.get(key) is None:
+                raise UsageError(
+                    f"model.{key} is missing: give a model's config, a name such as "
+                    "'mmdet::retinanet/retinanet_r101_fpn_2x_coco.py', or the path of a config."
+                )
+        student = read_network(self.given.architecture, 'model.architecture', self._scope())
+        if student.whole is not None and self.cfg.get('train_dataloader') is None:
+            self._take_data(student)
+        teacher = read_network(self.given.teacher, 'model.teacher', self._scope())
+        self._check_left_over(student)
+        for side, network in (('student', student), ('teacher', teacher)):
+            self._row(side, network.name or network.model.type, 'of the config')
+        return student, teacher
+
+    def _scope(self) -> str | None:
+        scope = self.cfg.get('default_scope')
+        return None if scope in (None, 'mmrazor', 'mmengine') else scope
+
+    def _take_data(self, student: Network) -> None:
+        """Data, schedule and hooks of the student's own config, with what this config says over them."""
+        base = copy.deepcopy(student.whole)
+        own = {key: value for key, value in self.cfg.items() if key != 'model'}
+        base.pop('model')  # type: ignore[union-attr]
+        base.merge_from_dict(own)  # type: ignore[union-attr]
+        base.model = self.given  # type: ignore[union-attr]
+        object.__setattr__(base, '_filename', self.cfg.filename)
+        self.cfg = base  # type: ignore[assignment]
+        self._row(
+            'data, schedule, hooks',
+            student.name,
+            "the student's; the config has no train_dataloader",
+        )
+
+    def _check_left_over(self, student: Network) -> None:
+        """``model`` of a base config, which was merged with the distillation, holds nothing but the student."""
+        # what both classes take, such as data_preprocessor, is the base's where it is the student's
+        self.left_over = {k for k, v in self.given.items() if student.model.get(k) == v}
+        known = {*_ARGUMENTS, *SHORT_KEYS, 'type', '_scope_'}
+        left = [key for key in self.given if key not in known]
+        other = [key for key in left if self.given[key] != student.model.get(key)]
+        if other:
+            raise UsageError(
+                f'model has the keys {first_few(other)}, which DPKDistill does not know and which differ from those '
+                'of model.architecture: write changes of the student into architecture, or begin model with '
+                '_delete_=True if they are from the base config.'
+            )
+
+    # Sizes
+
+    def _size(self, student: Network, own: Size | None) -> Size:
+        given = self.given.get('input_size')
+        if given is not None:
+            size = (given, given) if isinstance(given, int) else (int(given[0]), int(given[1]))
+            self._row('input size', _by(size), 'of the config')
+            return size
+        found = training_size(self.cfg)
+        if found is not None:
+            found = padded(
+                found, student.model.get('data_preprocessor') or self.cfg.get('data_preprocessor')
+            )
+        if own is not None:
+            if found is not None and found != own:
+                raise UsageError(
+                    f'model.architecture is made for images of {_by(own)}, but train_dataloader gives {_by(found)}: '
+                    'change img_size of its backbone or the sizes in the pipelines, or set model.input_size to the '
+                    '(height, width) that is meant.'
+                )
+            self._row('input size', _by(own), "the student's own size")
+            return own
+        if found is None:
+            raise UsageError(
+                'No step of train_dataloader.dataset.pipeline says the size of the images: set '
+                'model.input_size=(height, width), the largest size in training.'
+            )
+        self._row('input size', _by(found), 'the largest of the training pipeline')
+        return found
+
+    def _teacher_size(self, size: Size, own: Size | None) -> Size:
+        asked = self.given.get('teacher_input_size')
+        if asked is not None:
+            wide = (asked, asked) if isinstance(asked, int) else (int(asked[0]), int(asked[1]))
+            self._row(
+                "teacher's input size", _by(wide), 'of the config: the images are resized for it'
+            )
+            return wide
+        if own is not None and own != size:
+            raise UsageError(
+                f'model.teacher expects images of {_by(own)}, but the student learns on {_by(size)}: set '
+                f'model.teacher_input_size={own} to have the images resized for it, or take a teacher for {_by(size)}.'
+            )
+        return size
+
+    # What is compared
+
+    def _distillation(self, look: Look, given: Look) -> tuple[dict[str, Any], dict[str, Any]]:
+        levels: list[LevelPair] = []
+        if any(METHODS[name].record == 'feats' for name in self.methods):
+            levels = shared_levels(look, given, first_few(self.methods), self._row)
+        wanted = [name for name in self.methods if METHODS[name].record == 'feats']
+        used = [x for x in levels if any(x in levels_for(n, levels, look.task) for n in wanted)]
+        used = one_by_one(used) if look.task == 'classifier' else used
+        records = records_of(self.methods, used, look, given)
+        for name, record in records.items():
+            self._row(f'records.{name}', record, 'found by the forward pass')
+        losses: dict[str, Any] = {}
+        for name, settings in self.methods.items():
+            chosen = levels_for(name, used, look.task) if used else []
+            if any(level.student.tokens or level.teacher.tokens for level in chosen):
+                self._check_tokens(name, chosen)
+            losses |= make_losses(name, settings, Fit(used, chosen, look, given))
+        self._loss_rows(losses, used)
+        return losses, records
+
+    def _check_tokens(self, name: str, levels: list[LevelPair]) -> None:
+        if not METHODS[name].tokens or (
+            name == 'manifold' and not all(x.student.tokens and x.teacher.tokens for x in levels)
+        ):
+            raise UsageError(
+                f"model.method: {name} compares maps, but the features here are a transformer's tokens, [N, L, C]; "
+                'take dpk, or a method on logits such as kd.'
+            )
+
+    def _loss_rows(self, losses: Mapping[str, Any], levels: list[LevelPair]) -> None:
+        for name, loss in losses.items():
+            self._row(name, loss['type'], f'method {first_few(self.methods)}')
+            for stage, entry in (loss.get('transforms') or {}).items():
+                rows, columns = entry['position_grid']
+                self._row(
+                    f'{name}.{stage}',
+                    f'patch {entry["patch_size"]}, {rows}x{columns} tokens, width {entry["embed_dims"]}',
+                    'at most 450 tokens of the largest image; width from the teacher',
+                )
+            weights = (loss.get('criterion') or loss).get('weights')
+            if weights:
+                self._row(f'{name} weights', weights, 'published for such detectors')
+            if 'loss_weight' in loss:
+                self._row(
+                    f'{name} loss_weight', loss['loss_weight'], 'published; measure it for yours'
+                )
+
+    # What the student starts from, and what the teacher is
+
+    def _classes(self, teacher: Network, look: Look, given: Look) -> str | None:
+        """How the classes of the two differ, in words."""
+        difference = first_difference(class_names(self.cfg), class_names(teacher.whole))
+        if (
+            difference is None
+            and None not in (look.classes, given.classes)
+            and look.classes != given.classes
+        ):
+            difference = f'{look.classes} classes here and {given.classes} of the teacher'
+        if difference is None:
+            return None
+        uses_logits = [name for name in self.methods if METHODS[name].record == 'logits']
+        if uses_logits:
+            raise UsageError(
+                f'model.method: {uses_logits[0]} compares logits class by class, but the classes differ: {difference}; '
+                'take a teacher that was trained on these classes, or a method on features such as dpk.'
+            )
+        self._row('classes', difference, 'only features are compared, and no head is inherited')
+        return difference
+
+    def _inherit(self, look: Look, given: Look, difference: str | None) -> list[str] | None:
+        if 'inherit' in self.given:
+            return self.given.inherit
+        if self.cfg.get('load_from') or self.given.get('student_ckpt'):
+            self._row('inherit', None, 'the student starts from a checkpoint')
+            return None
+        parts = inheritable(look, given, difference is None)
+        if look.task == 'detector':
+            why = 'equal names and shapes' if parts else 'no part has equal names and shapes'
+            self._row('inherit', ', '.join(parts) or None, why)
+        return parts or None
+
+    def _checkpoint(self, teacher: Network) -> str | None:
+        if 'teacher_ckpt' in self.given:
+            return self.given.teacher_ckpt
+        url = published_checkpoint(teacher.name)
+        if url is None:
+            raise UsageError(
+                f'model.teacher_ckpt is missing, and no zoo names a checkpoint of {teacher.name or "this teacher"}: '
+                'give a file or a URL, or teacher_ckpt=None for a teacher that is not trained.'
+            )
+        self._row('teacher_ckpt', url, 'what the zoo publishes for the teacher')
+        return url
+
+    @staticmethod
+    def _teacher_forward(given: Look) -> str:
+        return 'features' if given.task == 'detector' else 'logits'
+
+    # The rest of the config
+
+    def _hooks(self, losses: Mapping[str, Any], look: Look) -> None:
+        hooks = self.cfg.setdefault('default_hooks', ConfigDict())
+        if (
+            any(loss.get('type') == 'DPKLoss' for loss in losses.values())
+            and 'mask_ratio' not in hooks
+        ) and not self._has_hook('MaskRatioHook'):
+            batch = (self.cfg.get('train_dataloader') or {}).get('batch_size', 1)
+            images = look.task == 'classifier' and batch >= 4
+            hooks.mask_ratio = dict(
+                type='mmrazor.CKAMaskRatioHook', samples='images' if images else 'positions'
+            )
+            why = f'{look.task}s, with {batch} images on each GPU'
+            self._row('default_hooks.mask_ratio', hooks.mask_ratio.samples, why)
+        if 'student_checkpoint' not in hooks and not self._has_hook('StudentCheckpointHook'):
+            hooks.student_checkpoint = dict(type='mmrazor.StudentCheckpointHook')
+
+    def _has_hook(self, ending: str) -> bool:
+        hooks = [*(self.cfg.get('custom_hooks') or []), *self.cfg.default_hooks.values()]
+        return any(isinstance(h, Mapping) and str(h.get('type')).endswith(ending) for h in hooks)
+
+    def _imports(self) -> None:
+        imports = self.cfg.get('custom_imports') or {}
+        names = imports.get('imports') or []
+        names = [names] if isinstance(names, str) else list(names)
+        if 'dpk_mm' not in names:
+            self.cfg.custom_imports = dict(
+                imports=[*names, 'dpk_mm'],
+                allow_failed_imports=imports.get('allow_failed_imports', False),
+            )
+
+
+def _by(size: Size) -> str:
+    return f'{size[0]}x{size[1]}'
+
+
+def _arguments() -> set[str]:
+    names: set[str] = set()
+    for base in DPKDistill.__mro__:
+        if '__init__' in vars(base) and base is not object:
+            names |= {
+                name
+                for name, p in inspect.signature(base.__init__).parameters.items()
+                if p.kind is not p.VAR_KEYWORD
+            }
+            if base.__name__ == 'BaseAlgorithm':
+                break
+    return names - {'self'}
+
+
+_ARGUMENTS = _arguments()

@@ -1,0 +1,44 @@
+"""The classes that a config's data have, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
+
+
+def class_names(cfg: Config | None) -> list[str] | None:
+    """The names of the classes of ``train_dataloader.dataset``; None where nothing says them.
+
+    They are those of its ``metainfo``, else those of the class of the data set.
+
+    Args:
+        cfg: A whole config, or None.
+    """
+    dataset: Any = ((cfg or {}).get('train_dataloader') or {}).get('dataset')
+    while isinstance(dataset, Mapping):
+        metainfo = dataset.get('metainfo') or {}
+        found = metainfo.get('classes') or metainfo.get('CLASSES')
+        if found is None and dataset.get('type'):
+            scope = str((cfg or {}).get('default_scope') or 'mmengine')
+            with DefaultScope.overwrite_default_scope(scope):
+                kind = DATASETS.get(str(dataset['type']))
+            meta = getattr(kind, 'METAINFO', None) or {}
+            found = meta.get('classes') or meta.get('CLASSES')
+        if isinstance(found, Sequence) and not isinstance(found, str):
+            return [str(name) for name in found]
+        inner = dataset.get('dataset') or dataset.get('datasets')
+        dataset = inner[0] if isinstance(inner, Sequence) and inner else inner
+    return None
+
+
+def first_difference(own: Sequence[str] | None, given: Sequence[str] | None) -> str | None:
+    """In words where two lists of classes differ first; None if they are equal or one is not known."""
+    if own is None or given is None or list(own) == list(given):
+        return None
+    if len(own) != len(given):
+        return f'{len(own)} classes here and {len(given)} of the teacher'
+    place = next(i for i, (a, b) in enumerate(zip(own, given, strict=True)) if a != b)
+    return f'number {place} is {own[place]} here and {given[place]} of the teacher'
