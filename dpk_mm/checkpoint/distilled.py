@@ -19,7 +19,7 @@ from torch import nn
 
 from ..errors import UsageError, first_few
 from .student import STUDENT_PREFIX
-from .weights import harmless_extras, is_counter, warn_of_normalisation
+from .weights import harmless_extras, is_counter, saved_names, warn_of_normalisation
 
 _SIZE = re.compile(
     r'size mismatch for (\S+): .*? shape (.+) from checkpoint, .* model is (.+?)\.?$'
@@ -120,9 +120,14 @@ def report_loading(
     prefix = loading.prefix
     names = [name for name in model.state_dict() if not is_counter(name)]
     student = [name for name in names if name.startswith(STUDENT_PREFIX)]
-    lacking = {name[len(prefix) :] for name in missing if name.startswith(prefix)}
+    saved = saved_names(model)
+    places = [name[len(prefix) :] for name in missing if name.startswith(prefix)]
+    lacking = {saved.get(name, name) for name in places}
     shapes = {
-        match[1][len(prefix) :]: (_sides(match[2]), _sides(match[3]))
+        saved.get(match[1][len(prefix) :], match[1][len(prefix) :]): (
+            _sides(match[2]),
+            _sides(match[3]),
+        )
         for match in map(_SIZE.match, loading.errors)
         if match and match[1].startswith(prefix)
     }

@@ -169,6 +169,22 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor]) -> Misfits:
     )
 
 
+def saved_names(model: nn.Module) -> dict[str, str]:
+    """The names under which a model saves its tensors, by their places in it, where the two differ.
+
+    mmpretrain's wrapper of timm's networks saves ``model.conv_stem.weight`` as ``conv_stem.weight``; torch reports what
+    a file lacks by place.
+    """
+    places = {
+        id(value): name for name, value in (*model.named_parameters(), *model.named_buffers())
+    }
+    return {
+        places[id(value)]: name
+        for name, value in model.state_dict(keep_vars=True).items()
+        if places.get(id(value), name) != name
+    }
+
+
 def warn_of_normalisation(model: nn.Module, state: Mapping[str, Any]) -> None:
     """Warns if the file was trained with another mean or standard deviation than the model has."""
     buffers = _computed_buffers(model)

@@ -17,7 +17,9 @@ from . import (
     mmcv_ops,
     mmrazor_joblib,
     mmrazor_quantization,
+    ssd_head,
     student_optimizer,
+    timm_names,
 )
 from ._patch import Patch
 
@@ -41,6 +43,8 @@ PATCHES: tuple[Patch, ...] = (
     atomic_checkpoints.PATCH,
     inplace.PATCH,
     student_optimizer.PATCH,
+    timm_names.PATCH,
+    ssd_head.PATCH,
 )
 
 _applied: list[str] = []

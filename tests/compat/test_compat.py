@@ -49,6 +49,8 @@ def test_nothing_is_needed_without_the_packages(monkeypatch):
         'inplace',
         'mmrazor_joblib',
         'mmrazor_quantization',
+        'ssd_head',
+        'timm_names',
     ):
         monkeypatch.setattr(f'dpk_mm.compat.{module}.is_installed', lambda package: False)
     monkeypatch.setattr('importlib.util.find_spec', lambda package: None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
+from mmengine.dist import is_main_process
 
 from ...checkpoint.student_config import student_config
 from ...errors import UsageError
@@ -62,6 +64,7 @@ def prepare_config(
         cfg.model.teacher_ckpt = teacher_ckpt
     if amp:
         _enable_amp(cfg, amp)
+    _without_amp_on_cpu(cfg)
     if auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise UsageError(
@@ -226,6 +229,27 @@ def _enable_amp(cfg: Config, amp: bool | str) -> None:
             wrapper.pop('loss_scale', None)
         for wrapper in wrappers.values():
             wrapper['type'] = 'mmrazor.CPUAmpOptimWrapper'
+
+
+def _without_amp_on_cpu(cfg: Config) -> None:
+    """mmengine's mixed precision needs a GPU: without one a config that asks for it trains in float32, and says so.
+
+    bfloat16 needs no scaling of the gradients, and is kept.
+    """
+    if get_device() != 'cpu' or not isinstance(cfg.get('optim_wrapper'), dict):
+        return
+    for key, wrapper in _optim_wrappers(cfg).items():
+        if str(wrapper.get('type')).rpartition('.')[2] != 'AmpOptimWrapper':
+            continue
+        dtype = wrapper.pop('dtype', None)
+        wrapper.pop('loss_scale', None)
+        wrapper.type = 'mmrazor.CPUAmpOptimWrapper' if dtype == 'bfloat16' else 'OptimWrapper'
+        if is_main_process():
+            print(
+                f'{key} is an AmpOptimWrapper, mixed precision that needs a GPU, and there is none here: '
+                f'{wrapper.type} is used, {"bfloat16" if dtype == "bfloat16" else "float32"}.',
+                file=sys.stderr,
+            )
 
 
 def _optim_wrappers(cfg: Config) -> dict[str, ConfigDict]:

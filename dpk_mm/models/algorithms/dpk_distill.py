@@ -21,6 +21,7 @@ from dpk_mm.models.teacher.checkpoint import inherit_weights, load_initial_stude
 from dpk_mm.models.teacher.forward import TeacherForward
 from dpk_mm.models.teacher.input_size import check_input_size, expected_size, network_of
 from dpk_mm.models.teacher.normalisation import TeacherInput, give_preprocessor
+from dpk_mm.models.teacher.resizing import TeacherResizing
 
 from ..distillers.class_counts import check_class_counts
 from ..student_preprocessor import student_preprocessor
@@ -63,6 +64,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             (``forward(mode='tensor')``), 'loss', or 'auto': features where the model has no single ``head``
             (detectors), logits else (classifiers). More is run where a recorder or a delivery would get nothing
             else, see :class:`~dpk_mm.models.teacher.forward.TeacherForward`.
+        teacher_input_size: (height, width) to which the images are resized for a teacher that was made for another
+            resolution, see :class:`~dpk_mm.models.teacher.resizing.TeacherResizing`. None: it sees the student's.
         averaged_weights: Which weights of ``teacher_ckpt`` and ``student_ckpt`` are taken where a file holds
             those of an exponential moving average (EMA) and the raw ones; the log says so.
         non_finite: What a loss that is NaN or infinite does: 'stop' ends the training with a sentence, 'skip'
@@ -87,6 +90,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         student_ckpt: str | None = None,
         inherit: Sequence[str] | None = None,
         teacher_forward: str = 'auto',
+        teacher_input_size: int | Sequence[int] | None = None,
         averaged_weights: bool = True,
         non_finite: str = 'stop',
         **kwargs: Any,
@@ -129,6 +133,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self.averaged_weights = averaged_weights
         self._teacher_forward = TeacherForward(teacher_forward, self.teacher)
         self._teacher_ready = False
+        self._resizing = TeacherResizing(teacher_input_size) if teacher_input_size else None
         give_preprocessor(self.teacher, self.data_preprocessor, teacher)
         teacher_input = TeacherInput(self.data_preprocessor, self.teacher.data_preprocessor)
         object.__setattr__(self, 'teacher_input', teacher_input)
@@ -141,12 +146,11 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self._student_begun = False
         self._checked_sizes: set[tuple[int, ...]] = set()
         check_class_counts(self.distiller, self.student, self.teacher)
-        check_input_size(
-            self.teacher,
-            expected_size(network_of(self.student)),
-            'the student',
-            'give both the same img_size',
-        )
+        if self._resizing is None:
+            size, source = expected_size(network_of(self.student)), 'the student'
+        else:
+            size, source = self._resizing.size, 'model.teacher_input_size'
+        check_input_size(self.teacher, size, source, 'give both the same img_size')
         self.forward_to_student()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -318,7 +322,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
 
     def _check_batch_size(self, inputs: Tensor) -> None:
         size = tuple(inputs.shape[-2:])
-        if size not in self._checked_sizes:
+        if self._resizing is None and size not in self._checked_sizes:
             check_input_size(
                 self.teacher,
                 size,
@@ -342,8 +346,13 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             return self.student(inputs, data_samples, mode='loss')
 
     def _run_teacher(self, inputs: Tensor, data_samples: list[BaseDataElement] | None) -> None:
+        image = inputs.shape[-2:]
         inputs = self.teacher_input(inputs, data_samples)
+        if self._resizing is not None:
+            inputs = self._resizing.images(inputs)
         self._teacher_forward(self.teacher, self.distiller, inputs, data_samples)
+        if self._resizing is not None:
+            self._resizing.maps(self.distiller.teacher_recorders, image)
 
     @property
     def teacher_forward(self) -> str:

@@ -58,8 +58,9 @@ def check_input_size(
     expected = expected_size(network_of(teacher))
     if expected is not None and size is not None and tuple(size) != expected:
         raise UsageError(
-            f'model.teacher expects images of {_by(expected)}, but {source} {_by(size)}: {remedy}, or take a '
-            f'teacher for {_by(size)} (its backbone says so with img_size).'
+            f'model.teacher expects images of {_by(expected)}, but {source} {_by(size)}: {remedy}, set '
+            f'model.teacher_input_size={expected} to have the images resized for it, or take a teacher for {_by(size)} '
+            '(its backbone says so with img_size).'
         )
 
 

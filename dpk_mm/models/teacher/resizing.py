@@ -1,0 +1,79 @@
+"""A teacher that sees the images at another resolution than the student."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from torch import Tensor
+
+from dpk_mm.errors import UsageError
+
+from ..recorders import module_recorders
+
+
+class TeacherResizing:
+    """Resizes the images for a teacher, and its maps back to the grid that they would have on the student's images.
+
+    With the images of side a resized to b, a map of n cells becomes one of ``round(n * a / b)``. Tokens, ``[N, L, C]``,
+    and logits stay as they are.
+
+    Args:
+        size: (height, width) that the teacher sees, or one number for both.
+
+    Raises:
+        UsageError: (a ValueError) If it is neither.
+    """
+
+    def __init__(self, size: int | Sequence[int]) -> None:
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise UsageError(
+                f'model.teacher_input_size is {size!r}, but (height, width) in pixels was expected, such as '
+                '(384, 384).'
+            )
+        self.size = sides
+        self._said = False
+
+    def images(self, inputs: Tensor) -> Tensor:
+        """``[N, C, H, W]`` -> ``[N, C, *size]``, bilinear."""
+        if tuple(inputs.shape[-2:]) == self.size:
+            return inputs
+        if not self._said:
+            self._said = True
+            print_log(
+                f'The images, {inputs.shape[-2]}x{inputs.shape[-1]}, are resized to {self.size[0]}x{self.size[1]} for '
+                'the teacher, and its maps back (said once).',
+                'current',
+                level=logging.INFO,
+            )
+        return F.interpolate(
+            inputs, size=self.size, mode='bilinear', align_corners=False, antialias=True
+        )
+
+    def maps(self, recorders: Any, image: Sequence[int]) -> None:
+        """Resizes the recorded maps, in place of the records.
+
+        Args:
+            recorders: The teacher's, a ``RecorderManager``.
+            image: (height, width) of the student's images.
+        """
+        if tuple(image) == self.size:
+            return
+        for recorder in recorders.recorders.values():
+            for leaf in module_recorders(recorder):
+                leaf.data_buffer[:] = [self._back(record, image) for record in leaf.data_buffer]
+
+    def _back(self, record: Any, image: Sequence[int]) -> Any:
+        if isinstance(record, (list, tuple)):
+            return type(record)(self._back(item, image) for item in record)
+        if not isinstance(record, Tensor) or record.ndim != 4:
+            return record
+        cells = [
+            max(1, round(n * own / given))
+            for n, own, given in zip(record.shape[2:], image, self.size, strict=True)
+        ]
+        return F.interpolate(record, size=cells, mode='bilinear', align_corners=False)
