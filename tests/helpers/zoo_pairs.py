@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
+from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
@@ -19,7 +22,10 @@ from dpk_mm.checkpoint.student_config import student_config
 from dpk_mm.engine.runner.build import build_runner
 from dpk_mm.engine.runner.prepare import prepare_config
 from dpk_mm.models.pairing import complete
-from tools.shapes import SHAPES_CLASSES, generate_shapes
+from dpk_mm.models.pairing.networks import read_network
+from tools.shapes import generate_shapes
+
+_count = itertools.count()
 
 
 class ZooPair(NamedTuple):
@@ -181,6 +187,12 @@ def write(pair: ZooPair, path: Path) -> Path:
 def draw(folder: Path, side: int = 128) -> Path:
     """A COCO set and a folder of class folders, four images each."""
     generate_shapes(folder / 'shapes', num_train=2, num_val=2, image_size=side)
+    for split in ('train', 'val'):  # the heads of the zoo have COCO's 80 classes
+        path = folder / 'shapes/annotations' / f'{split}.json'
+        content = json.loads(path.read_text())
+        names = CocoDataset.METAINFO['classes']
+        content['categories'] = [dict(id=i + 1, name=name) for i, name in enumerate(names)]
+        path.write_text(json.dumps(content))
     random = np.random.default_rng(0)
     for index in range(4):
         for split in ('train', 'val'):
@@ -229,7 +241,6 @@ def _on_drawn(dataset: Any, folder: Path, split: str, detector: bool) -> None:
             data_root=str(folder / 'shapes') + '/',
             ann_file=f'annotations/{split}.json',
             data_prefix=dict(img=f'{split}/'),
-            metainfo=dict(classes=SHAPES_CLASSES),
         )
         dataset.pop('filter_cfg', None)
     else:
@@ -269,10 +280,33 @@ def _sized(value: Any, side: int) -> Any:
     return side if isinstance(value, int) and value > side else value
 
 
+def narrow(model: Any, width: int) -> None:
+    """A ResNet becomes a ResNet-18 of ``width`` channels, and what reads it fits."""
+    backbone = model.get('backbone') or {}
+    if backbone.get('type') != 'ResNet':
+        return
+    widest = 64 if backbone.depth < 50 else 256
+    backbone.update(depth=18, base_channels=width, stem_channels=width, init_cfg=None)
+    for part in ('neck', 'head'):
+        reader = model.get(part) or {}
+        reader = reader[0] if isinstance(reader, list) else reader
+        if 'in_channels' in reader:
+            given = reader.in_channels
+            fitted = [c * width // widest for c in (given if isinstance(given, list) else [given])]
+            reader.in_channels = fitted if isinstance(given, list) else fitted[0]
+
+
 def load(pair: ZooPair, folder: Path, work_dir: Path) -> Config:
     """The completed config on the drawn images, with small encoders and decoders."""
-    path = write(pair, work_dir / 'short.py')
-    cfg = complete(shrink(Config.fromfile(path), folder, pair.side, work_dir / 'run')).cfg
+    short = Config.fromfile(write(pair, work_dir / 'short.py'))
+    if 'architecture=' not in pair.more:
+        narrow(short.model.architecture, 16)
+        for key in [key for key in short.model if key in short.model.architecture]:
+            if key not in ('type', '_scope_'):
+                del short.model[key]  # what the base has merged into it
+    short.model.teacher = read_network(short.model.teacher, 'model.teacher', None).model
+    narrow(short.model.teacher, 32)
+    cfg = complete(shrink(short, folder, pair.side, work_dir / 'run')).cfg
     for loss in cfg.model.distiller.distill_losses.values():
         for stage in loss.get('transforms', {}).values():
             stage.update(encoder_depth=1, decoder_depth=1, embed_dims=64, decoder_embed_dims=64)
@@ -282,6 +316,8 @@ def load(pair: ZooPair, folder: Path, work_dir: Path) -> Config:
 def train(cfg: Config) -> Any:
     """Trains as ``tools/train.py`` does, and returns the runner."""
     cfg = copy.deepcopy(cfg)
+    cfg.experiment_name = f'pair_{next(_count)}'
+    cfg.visualizer.name = cfg.experiment_name  # or two runs would share one
     prepare_config(cfg)
     prepare_resume(cfg)
     runner = build_runner(cfg)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS
 
 
 def class_names(cfg: Config | None) -> list[str] | None:
@@ -22,9 +22,7 @@ def class_names(cfg: Config | None) -> list[str] | None:
         metainfo = dataset.get('metainfo') or {}
         found = metainfo.get('classes') or metainfo.get('CLASSES')
         if found is None and dataset.get('type'):
-            scope = str((cfg or {}).get('default_scope') or 'mmengine')
-            with DefaultScope.overwrite_default_scope(scope):
-                kind = DATASETS.get(str(dataset['type']))
+            kind = DATASETS.get(_with_scope(str(dataset['type']), cfg))
             meta = getattr(kind, 'METAINFO', None) or {}
             found = meta.get('classes') or meta.get('CLASSES')
         if isinstance(found, Sequence) and not isinstance(found, str):
@@ -32,6 +30,11 @@ def class_names(cfg: Config | None) -> list[str] | None:
         inner = dataset.get('dataset') or dataset.get('datasets')
         dataset = inner[0] if isinstance(inner, Sequence) and inner else inner
     return None
+
+
+def _with_scope(kind: str, cfg: Config | None) -> str:
+    scope = (cfg or {}).get('default_scope')
+    return kind if '.' in kind or not scope else f'{scope}.{kind}'
 
 
 def first_difference(own: Sequence[str] | None, given: Sequence[str] | None) -> str | None:

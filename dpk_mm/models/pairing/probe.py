@@ -373,7 +373,7 @@ def _grid(tokens: Tensor, size: Size) -> tuple[Size, int, int] | None:
         cells = (size[0] // patch, size[1] // patch)
         extra = length - cells[0] * cells[1]
         if min(cells) > 1 and 0 <= extra <= 4 and (best is None or extra < best[2]):
-            best = (cells, patch, extra)
+            best = (cells, round(size[0] / cells[0]), extra)
     return best
 
 

@@ -1,0 +1,35 @@
+import pytest
+from mmengine.config import ConfigDict
+
+from dpk_mm.errors import UsageError
+from dpk_mm.models.pairing.checks import check_exchanged, check_task
+from dpk_mm.models.pairing.networks import Network
+from dpk_mm.models.pairing.probe import Look
+
+
+def network(scope):
+    return Network('model.x', ConfigDict(type='X'), scope)
+
+
+def test_tasks():
+    check_task(network('mmdet'), network('mmdet'), ['fgd'])
+    with pytest.raises(
+        UsageError, match='architecture is a detector and model.teacher a classifier'
+    ):
+        check_task(network('mmdet'), network('mmpretrain'), ['fgd'])
+    with pytest.raises(UsageError, match='fgd is not for a classifier; there are dpk, kd'):
+        check_task(network('mmpretrain'), network('mmpretrain'), ['fgd'])
+
+
+def look(parameters, operations):
+    return Look('detector', 'X', (1, 1), None, parameters=parameters, operations=operations)
+
+
+@pytest.mark.parametrize('teacher', [(20, 20), (19, 19), (5, 20), (20, 5)])
+def test_pairs_the_right_way_round(teacher):
+    check_exchanged(look(20, 20), look(*teacher))
+
+
+def test_exchanged():
+    with pytest.raises(UsageError, match='exchange the two, or set model.smaller_teacher=True'):
+        check_exchanged(look(20, 20), look(10, 10))

@@ -1,0 +1,177 @@
+import copy
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmrazor.registry import MODELS
+
+import dpk_mm
+from dpk_mm.errors import UsageError
+from dpk_mm.models.pairing import complete, is_short
+from tests.helpers.small_runs import classifier, convnext, yolox
+
+
+def config(student, teacher, method, scope='mmpretrain', **model):
+    resize = dict(type='Resize', scale=(64, 64))
+    return Config(
+        dict(
+            default_scope=scope,
+            model=dict(
+                type='DPKDistill',
+                _scope_='mmrazor',
+                architecture=student,
+                teacher=teacher,
+                method=method,
+                **dict(dict(teacher_ckpt=None), **model),
+            ),
+            train_dataloader=dict(batch_size=4, dataset=dict(type='Own', pipeline=[resize])),
+            custom_hooks=[dict(type='EMAHook')],
+            default_hooks=dict(logger=dict(type='LoggerHook')),
+        )
+    )
+
+
+def test_a_classifier():
+    short = config(classifier(8), classifier(16), 'kd+dpk')
+    before = copy.deepcopy(short._cfg_dict)
+    done = complete(short)
+    assert short._cfg_dict == before
+    model = done.cfg.model
+    assert not is_short(done.cfg)
+    assert model.distiller.records == dict(logits='head.fc', feats='backbone')
+    stage = model.distiller.distill_losses.loss_dpk.transforms.last
+    assert (stage.index, stage.student_channels, stage.teacher_channels) == (1, 64, 128)
+    assert done.cfg.custom_hooks == [dict(type='EMAHook')]
+    assert done.cfg.default_hooks.mask_ratio.samples == 'images'
+    assert done.cfg.default_hooks.logger.type == 'LoggerHook'
+    assert done.cfg.custom_imports['imports'] == ['dpk_mm']
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        MODELS.build(model)
+
+
+def test_a_detector():
+    done = complete(config(yolox(8), yolox(16), 'dpk_fgd', 'mmdet'))
+    loss = done.cfg.model.distiller.distill_losses.loss_dpk
+    assert loss.criterion.weights == 'fgd_anchor_free_code'
+    assert (loss.criterion.student_channels, loss.criterion.teacher_channels) == (8, 16)
+    assert done.cfg.default_hooks.mask_ratio.samples == 'positions'
+    assert done.cfg.model.teacher_forward == 'features'
+
+
+def test_it_is_the_same_every_time_and_dumps(tmp_path):
+    first, second = (complete(config(classifier(8), convnext(16), 'dpk')) for _ in range(2))
+    assert first.cfg.model == second.cfg.model
+    assert first.rows == second.rows
+    first.cfg.dump(str(tmp_path / 'whole.py'))
+    again = Config.fromfile(str(tmp_path / 'whole.py'))
+    assert again.model == first.cfg.model
+    assert complete(again).rows == []
+
+
+def test_explicit_values_win():
+    distiller = dict(distill_losses=dict(loss_kd=dict(tau=9.0)), records=dict(logits='head'))
+    done = complete(
+        config(classifier(8), classifier(16), 'kd', distiller=distiller, teacher_forward='loss')
+    )
+    assert done.cfg.model.distiller.distill_losses.loss_kd == dict(
+        type='KDLoss', tau=9.0, loss_weight=0.8
+    )
+    assert done.cfg.model.distiller.records == dict(logits='head')
+    assert done.cfg.model.teacher_forward == 'loss'
+
+
+def test_a_base_that_was_merged_into_the_model():
+    student = classifier(8)
+    short = config(student, classifier(16), 'kd')
+    short.merge_from_dict(dict(model=dict(student, type='DPKDistill', _scope_='mmrazor')))
+    model = complete(short).cfg.model
+    assert 'backbone' not in model
+    assert 'data_preprocessor' not in model
+    short.model.backbone.depth = 34
+    with pytest.raises(UsageError, match='model has the keys backbone'):
+        complete(short)
+
+
+def test_data_of_a_named_student():
+    short = Config(
+        dict(
+            model=dict(
+                type='DPKDistill',
+                _scope_='mmrazor',
+                architecture='mmpretrain::resnet/resnet18_8xb32_in1k.py',
+                teacher='mmpretrain::resnet/resnet34_8xb32_in1k.py',
+                method='kd',
+            ),
+            train_cfg=dict(max_epochs=3),
+        )
+    )
+    done = complete(short)
+    assert done.cfg.train_dataloader.dataset.type == 'ImageNet'
+    assert (done.cfg.train_cfg.max_epochs, done.cfg.train_cfg.by_epoch) == (3, True)
+    assert done.cfg.model.teacher_ckpt.startswith('https://')
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (dict(teacher=None), 'model.teacher is missing'),
+        (dict(method='dpkk'), 'did you mean dpk'),
+        (dict(method='fgd'), 'fgd is not for a classifier'),
+        (dict(teacher=yolox(8)), 'a classifier and model.teacher a detector'),
+        (dict(teacher=classifier(4)), 'exchange the two'),
+        (
+            dict(
+                teacher=classifier(
+                    16, head=dict(type='LinearClsHead', num_classes=7, in_channels=128)
+                )
+            ),
+            'the classes differ: 5 classes here and 7',
+        ),
+    ],
+)
+def test_what_cannot_be_done(change, words):
+    settings = dict(dict(student=classifier(8), teacher=classifier(16), method='kd'), **change)
+    with pytest.raises(UsageError, match=words):
+        complete(config(**settings))
+
+
+def test_a_smaller_teacher_that_is_meant():
+    done = complete(config(classifier(8), classifier(4), 'kd', smaller_teacher=True))
+    assert 'smaller_teacher' not in done.cfg.model
+
+
+def test_a_size_that_nothing_says():
+    short = config(classifier(8), classifier(16), 'dpk')
+    short.train_dataloader.dataset.pipeline = []
+    with pytest.raises(UsageError, match='set model.input_size'):
+        complete(short)
+    short.model.input_size = (96, 64)
+    stage = complete(short).cfg.model.distiller.distill_losses.loss_dpk.transforms.last
+    assert stage.position_grid == (3, 2)
+
+
+def test_a_teacher_without_a_checkpoint():
+    short = config(classifier(8), classifier(16), 'kd')
+    del short.model['teacher_ckpt']
+    with pytest.raises(UsageError, match='teacher_ckpt is missing'):
+        complete(short)
+
+
+def test_a_checkpoint_of_the_student_and_inheriting():
+    student, teacher = yolox(8), yolox(8)
+    short = config(student, teacher, 'fgd', 'mmdet')
+    assert complete(short).cfg.model.inherit == ['neck', 'bbox_head']
+    short.load_from = 'some.pth'
+    assert complete(short).cfg.model.inherit is None
+
+
+def test_it_is_exported_lazily():
+    assert dpk_mm.complete is complete
+    with pytest.raises(AttributeError, match='no attribute .completed'):
+        _ = dpk_mm.completed
+
+
+def test_a_short_model_that_is_built_says_what_to_call():
+    short = config(classifier(8), classifier(16), 'kd')
+    with pytest.raises(Exception, match=r'cfg = dpk_mm\.complete\(cfg\)\.cfg before'):
+        MODELS.build(short.model)

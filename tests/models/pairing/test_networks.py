@@ -1,0 +1,83 @@
+import pytest
+
+from dpk_mm.errors import UsageError
+from dpk_mm.models.pairing.networks import published_checkpoint, read_network, with_type
+
+NAME = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
+MODEL = dict(type='RetinaNet', backbone=dict(type='ResNet', depth=18))
+
+
+def test_a_name_of_a_zoo():
+    for name in (NAME, NAME.removesuffix('.py')):
+        network = read_network(name, 'model.teacher', None)
+        assert (network.model.type, network.scope, network.model._scope_) == (
+            'RetinaNet',
+            'mmdet',
+            'mmdet',
+        )
+        assert network.whole.train_dataloader.dataset.type == 'CocoDataset'
+
+
+def test_a_config_that_is_given():
+    network = read_network(MODEL, 'model.teacher', 'mmdet')
+    assert (network.scope, network.whole, network.name) == ('mmdet', None, None)
+    assert '_scope_' not in MODEL
+
+
+def test_the_scope_of_a_type():
+    kind = dict(type='mmpretrain.TimmClassifier', model_name='resnet18')
+    assert read_network(kind, 'model.teacher', 'mmdet').scope == 'mmpretrain'
+
+
+def test_the_form_of_mmrazor():
+    network = read_network(
+        dict(cfg_path=NAME, pretrained=False, train_cfg=1), 'model.teacher', None
+    )
+    assert network.model.type == 'RetinaNet'
+    assert 'pretrained' not in network.model
+
+
+def test_a_preprocessor_at_the_top():
+    network = read_network('mmpretrain::resnet/resnet18_8xb32_in1k.py', 'model.teacher', None)
+    assert network.model.data_preprocessor.type == 'ClsDataPreprocessor'
+    assert network.model.data_preprocessor.mean == [123.675, 116.28, 103.53]
+
+
+def test_a_file_and_a_student_in_it(tmp_path):
+    path = tmp_path / 'distilled.py'
+    path.write_text(
+        f"default_scope = 'mmdet'\nmodel = dict(type='DPKDistill', _scope_='mmrazor', architecture="
+        f"dict(_scope_='mmdet', **{MODEL!r}), teacher=None, distiller=None)"
+    )
+    assert read_network(str(path), 'model.teacher', None).model.type == 'RetinaNet'
+
+
+@pytest.mark.parametrize(
+    ('value', 'words'),
+    [
+        (
+            'mmdet::retinanet/retinanet_r19_fpn_1x_coco.py',
+            'did you mean mmdet::retinanet/retinanet_r18',
+        ),
+        ('mmdett::a.py', 'the package mmdett, which is not installed'),
+        ('nowhere.py', 'there is no config nowhere.py'),
+        (3, 'model.teacher is 3, but the config of a model'),
+        (dict(type='UNet'), 'of no known package'),
+    ],
+)
+def test_refused(value, words):
+    with pytest.raises(UsageError, match=words):
+        read_network(value, 'model.teacher', None)
+
+
+def test_published_checkpoints():
+    url = published_checkpoint('mmdet::retinanet/retinanet_r101_fpn_2x_coco.py')
+    assert url.startswith('https://')
+    assert url.endswith('.pth')
+    assert published_checkpoint(None) is None
+    assert published_checkpoint('some/file.py') is None
+
+
+def test_types_are_not_replaced():
+    assert with_type(dict(type='Own'), 'mmpretrain').type == 'Own'
+    assert 'type' not in with_type(dict(mean=[0]), 'mmdet')

@@ -1,0 +1,108 @@
+import pytest
+import torch
+
+from dpk_mm.errors import UsageError
+from dpk_mm.models.pairing.networks import read_network
+from dpk_mm.models.pairing.probe import build, look_at
+from tests.helpers.small_runs import classifier, convnext, yolox
+
+
+def look(cfg, size=(64, 64), scope=None):
+    network = read_network(cfg, 'model.teacher', scope)
+    return look_at(build(network), network, size)
+
+
+def timm(name):
+    return dict(type='mmpretrain.TimmClassifier', model_name=name, pretrained=False, num_classes=5)
+
+
+def vit(**kwargs):
+    arch = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+    return dict(
+        _scope_='mmpretrain',
+        type='ImageClassifier',
+        backbone=dict(type='VisionTransformer', arch=arch, img_size=64, patch_size=16, **kwargs),
+        head=dict(type='VisionTransformerClsHead', num_classes=5, in_channels=32),
+    )
+
+
+def test_the_levels_of_a_detector():
+    found = look(yolox(8), (128, 96))
+    assert [(f.source, f.index, f.channels, f.cells) for f in found.features] == [
+        ('neck', 0, 8, (16, 12)),
+        ('neck', 1, 8, (8, 6)),
+        ('neck', 2, 8, (4, 3)),
+    ]
+    assert (found.task, found.classes, found.logits) == ('detector', 5, None)
+    assert found.attributes['family'] == 'anchor_free'
+    assert 'bbox_head' in found.children
+
+
+def test_the_stages_of_a_classifier():
+    found = look(classifier(8))
+    assert [(f.cells[0], f.channels) for f in found.features] == [
+        (32, 8),
+        (16, 8),
+        (8, 16),
+        (4, 32),
+        (2, 64),
+    ]
+    last = found.features[-1]
+    assert (last.source, last.index, last.alone) == ('backbone', 1, 'backbone.layer4')
+    assert [f.source for f in found.features[1:4]] == [f'backbone.layer{i}' for i in (1, 2, 3)]
+    assert (found.logits, found.classes, found.embedding) == ('head.fc', 5, 64)
+
+
+def test_pooled_vectors_are_no_map():
+    cfg = convnext(8)
+    cfg['backbone'] = dict(cfg['backbone'], out_indices=(3,), gap_before_final_norm=True)
+    cfg['neck'] = None
+    found = look(cfg)
+    assert found.features[-1].source == 'backbone.stages.3'
+    assert found.features[-1].channels == 64
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'extra'), [({}, 1), (dict(with_cls_token=False, out_type='avg_featmap'), 0)]
+)
+def test_tokens(kwargs, extra):
+    found = look(vit(**kwargs))
+    assert len(found.features) == 1
+    last = found.features[0]
+    assert (last.source, last.index, last.channels) == ('backbone.layers.1', None, 32)
+    assert (last.tokens, last.extra_tokens, last.cells, last.stride) == (True, extra, (4, 4), 16)
+    assert found.own_size == (64, 64)
+    assert found.logits == 'head.layers.head'
+
+
+def test_a_network_of_timm():
+    pytest.importorskip('timm')
+    found = look(timm('resnet18'))
+    assert (found.features[-1].source, found.features[-1].channels) == ('model.layer4', 512)
+    assert (found.logits, found.classes) == ('model.fc', 5)
+
+
+def test_channels_at_the_end_are_said():
+    pytest.importorskip('timm')
+    found = look(dict(timm('swin_tiny_patch4_window7_224'), embed_dim=32), (224, 224))
+    assert found.features == []
+    assert 'channels last' in found.why_none
+    assert found.logits == 'model.head.fc'
+
+
+def test_nothing_is_drawn_or_loaded():
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    cfg = classifier(8)
+    cfg['backbone'] = dict(
+        cfg['backbone'], init_cfg=dict(type='Pretrained', checkpoint='nowhere.pth')
+    )
+    look(cfg)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_what_cannot_be_built_or_run():
+    with pytest.raises(UsageError, match='model.teacher: ImageClassifier cannot be built'):
+        look(dict(classifier(8), no_such_argument=1))
+    with pytest.raises(UsageError, match='cannot be run on images of 64x64'):
+        look(dict(classifier(8), head=dict(type='LinearClsHead', num_classes=5, in_channels=7)))

@@ -1,0 +1,90 @@
+"""A teacher at another resolution, with maps whose values say where they are from."""
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmrazor.registry import MODELS
+from torch import nn
+
+from dpk_mm.errors import UsageError
+from dpk_mm.models.distillers import DPKDistiller
+from dpk_mm.models.teacher.resizing import TeacherResizing
+from tests.helpers.small_runs import build, classifier
+
+
+class Pyramid(nn.Module):
+    def forward(self, x):
+        pool = nn.functional.avg_pool2d
+        return pool(x, 4), pool(x, 8), x.flatten(1)[:, :5]
+
+
+def test_images_and_maps():
+    resizing = TeacherResizing((96, 64))
+    images = torch.rand(2, 3, 48, 32)
+    assert resizing.images(images).shape == (2, 3, 96, 64)
+    model = nn.Sequential(Pyramid())
+    distiller = DPKDistiller(records=dict(feats=dict(teacher='0')), distill_losses={})
+    distiller.prepare_from_teacher(model)
+    with distiller.teacher_recorders:
+        model(resizing.images(images))
+        resizing.maps(distiller.teacher_recorders, images.shape[-2:])
+    first, second, logits = distiller.get_record('feats', False)
+    assert (first.shape[2:], second.shape[2:], logits.shape) == ((12, 8), (6, 4), (2, 5))
+    # a mean over cells stays a mean over cells
+    expected = nn.functional.avg_pool2d(images, 8)
+    assert (second - expected).abs().mean() < 0.05
+
+
+def test_the_same_size_is_left_alone():
+    resizing = TeacherResizing(64)
+    images = torch.rand(1, 3, 64, 64)
+    assert resizing.images(images) is images
+
+
+@pytest.mark.parametrize('size', [(0, 3), (3,), ('a', 'b'), (1.5, 2)])
+def test_sizes_that_are_none(size):
+    with pytest.raises(UsageError, match='teacher_input_size'):
+        TeacherResizing(size)
+
+
+def test_it_is_said_once(logged):
+    resizing = TeacherResizing((32, 32))
+    for _ in range(2):
+        resizing.images(torch.rand(1, 3, 16, 16))
+    assert len([line for line in logged if 'are resized to 32x32' in line]) == 1
+
+
+def vit(size):
+    arch = dict(embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=64)
+    return dict(
+        _scope_='mmpretrain',
+        type='ImageClassifier',
+        backbone=dict(type='VisionTransformer', arch=arch, img_size=size, patch_size=16),
+        head=dict(type='VisionTransformerClsHead', num_classes=5, in_channels=32),
+    )
+
+
+def test_a_transformer_teaches_a_student_of_smaller_images():
+    from mmpretrain.structures import DataSample
+
+    cfg = dict(
+        type='DPKDistill',
+        _scope_='mmrazor',
+        architecture=classifier(8),
+        teacher=vit(96),
+        distiller=dict(
+            type='DPKDistiller',
+            records=dict(logits=dict(student='head.fc', teacher='head.layers.head')),
+            distill_losses=dict(loss_kd=dict(type='KDLoss')),
+        ),
+    )
+    model = build(dict(cfg, teacher_input_size=(96, 96)))
+    samples = [DataSample().set_gt_label(i) for i in range(2)]
+    losses = model.loss(torch.rand(2, 3, 64, 64), samples)
+    assert torch.isfinite(losses['distill.loss_kd'])
+    with pytest.raises(UsageError, match='teacher_input_size=.96, 96. to have the images resized'):
+        build(cfg).loss(torch.rand(2, 3, 64, 64), samples)
+    with pytest.raises(
+        Exception, match='expects images of 96x96, but model.teacher_input_size 80x80'
+    ):
+        MODELS.build(ConfigDict(dict(cfg, teacher_input_size=80)))
