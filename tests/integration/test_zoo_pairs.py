@@ -1,4 +1,4 @@
-"""Every pair of the zoos runs at the first try: two iterations, a validation, an export, a strict load, and resuming."""
+"""Every pair of the zoos runs at the first try: training, validation, export, a strict load, and resuming."""
 
 import math
 
