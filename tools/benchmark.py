@@ -1,6 +1,6 @@
 """Measures what distillation costs: all cases of a suite in one process, taking turns.
 
-Suites: step (whole steps against the floor), parts (of one step), image_side, batch_size, ranks (growth of
+Suites: step (whole steps against the floor), sizes (the named sizes of DPK's modules), parts (of one step), image_side, batch_size, ranks (growth of
 the step), syncs (where the host waits for the device), fgd, fgd_boxes, fgd_levels, encoders, tokens, gap
 (single functions), imports.
 """
@@ -19,10 +19,11 @@ import dpk_mm  # noqa: F401 (repairs mmrazor)
 from tools.benchmark_suites import functions, growth, report
 from tools.benchmark_suites.imports import imports
 from tools.benchmark_suites.parts import parts
+from tools.benchmark_suites.sizes import sizes
 from tools.benchmark_suites.steps import steps
 from tools.benchmark_suites.syncs import syncs
 
-STEP_SUITES = ('step', 'parts', 'image_side', 'batch_size', 'ranks', 'syncs')
+STEP_SUITES = ('step', 'sizes', 'parts', 'image_side', 'batch_size', 'ranks', 'syncs')
 SUITES = (*STEP_SUITES, *functions.SUITES, 'imports')
 
 
@@ -86,6 +87,9 @@ def main() -> None:
                 found = parts(args.config, args.rounds, **common)
             elif suite == 'syncs':
                 found = syncs(args.config, **common)
+            elif suite == 'sizes':
+                memory = not args.no_memory
+                found = sizes(args.config, args.rounds, with_memory=memory, **common)
             else:
                 common |= dict(compare=args.compare, target=args.target)
                 common['mmrazor_losses'] = not args.no_mmrazor_losses

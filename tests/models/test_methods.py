@@ -132,3 +132,12 @@ def test_beta_of_dkd_by_pair():
     assert betas == [8.0, 6.0, 8.0, 0.5]
     with pytest.raises(UsageError, match='vgg13_vgg9'):
         methods.dkd('cifar100/vgg13_vgg9')
+
+
+def test_the_size_is_that_of_every_stage_and_an_argument_stands_above_it():
+    stages = dpk(PAIR, size='small', decoder_depth=2)['loss_dpk']['transforms'].values()
+    assert {(s['encoder_depth'], s['decoder_depth']) for s in stages} == {(1, 2)}
+    loss = methods.dpk_fgd('coco/retinanet', 'dpk_one_stage_text', size='small')['loss_dpk']
+    stages = loss['transforms'].values()
+    assert {(s['encoder_depth'], s['decoder_depth']) for s in stages} == {(1, 1)}
+    assert len(stages) == 4 and loss['criterion']['type'] == 'FGDLoss'

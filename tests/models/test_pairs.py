@@ -130,3 +130,23 @@ def test_text_config_can_use_the_table_and_be_inherited(tmp_path):
     # what the runner writes into the work dir is read back as the same config
     (tmp_path / 'dumped.py').write_text(cfg.pretty_text)
     assert Config.fromfile(tmp_path / 'dumped.py').to_dict() == cfg.to_dict()
+
+
+@pytest.mark.parametrize('pair', PAIRS)
+def test_small_has_one_block_each_and_nothing_else_differs(pair):
+    large, small = dpk_transforms(pair), dpk_transforms(pair, size='small')
+    assert list(large) == list(small)
+    for name, stage in small.items():
+        assert stage['encoder_depth'] == stage['decoder_depth'] == 1
+        depths = {key: large[name][key] for key in ('encoder_depth', 'decoder_depth')}
+        assert stage | depths == large[name]
+
+
+def test_an_unknown_size_is_refused():
+    with pytest.raises(ValueError, match="size is 'smal', .* large, small; did you mean small"):
+        dpk_transforms('mini/fashion_cnn', size='smal')
+
+
+@pytest.mark.parametrize('pair', [pair for pair, row in PAIRS.items() if row.levels])
+def test_detectors_limit_the_tokens_of_every_stage(pair):
+    assert {stage['max_tokens'] for stage in dpk_transforms(pair).values()} == {441}

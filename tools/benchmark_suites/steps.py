@@ -133,12 +133,13 @@ def _variants(cfg: Config, compare: Sequence[str], mmrazor_losses: bool) -> dict
     return variants
 
 
-def _train_case(cfg: Config, data: dict, device: str, **kwargs: Any) -> Case:
+def train_case(cfg: Config, data: dict, device: str, **kwargs: Any) -> Case:
+    """A training step of a config; further arguments of :func:`build_step`."""
     model, optimizer = build_step(cfg, device, **kwargs)
     return lambda: model.train_step(data, optimizer)
 
 
-def _floor_case(cfg: Config, data: dict, device: str, amp: str | None) -> Case:
+def floor_case(cfg: Config, data: dict, device: str, amp: str | None) -> Case:
     """The student's step and the teacher's forward pass: nothing that distils can be faster."""
     student, optimizer = build_step(baseline(cfg), device, amp)
     teacher = MODELS.build(cfg.model.teacher).to(device).eval()
@@ -203,12 +204,12 @@ def steps(
     )
     floor = 'student step + teacher forward (floor)'
     cases: dict[str, Case] = {
-        floor: _floor_case(cfg, data, device, amp),
-        'baseline (student without a teacher)': _train_case(baseline(cfg), data, device, amp=amp),
+        floor: floor_case(cfg, data, device, amp),
+        'baseline (student without a teacher)': train_case(baseline(cfg), data, device, amp=amp),
     }
     variants = _variants(cfg, compare, mmrazor_losses)
     for name, variant in variants.items():
-        cases[name] = _train_case(variant, data, device, amp=amp, mask_ratio=mask_ratio)
+        cases[name] = train_case(variant, data, device, amp=amp, mask_ratio=mask_ratio)
     timings = interleave(cases, rounds, warmup, device)
     memory = {n: peak_memory(c, device) for n, c in cases.items()} if with_memory else None
     ours = next((n for n in variants if variants[n] is cfg), '')

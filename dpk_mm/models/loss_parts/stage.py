@@ -7,11 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...functional.feature_maps import tokens_to_map
 from ...functional.masking import TokenMask, tokens_to_cells
-from ...modules.hybrid_transform import FeatureTransform, check_choice
+from ...functional.windows import merge_windows, split_windows, windows_of
+from ...modules.hybrid_transform import FeatureTransform, check_choice, check_sizes
 from ...modules.mask_strategy import MaskContext, build_mask
 from ...modules.transforms import TRANSFORMS, build_transform
 
@@ -24,6 +26,7 @@ OWN_KEYS = (
     'resize',
     'mask',
     'supervise',
+    'max_tokens',
     *(f'{side}_{key}' for side in SIDES for key in ('index', 'extra_tokens', 'grid')),
 )
 
@@ -58,6 +61,7 @@ class Stage:
             self.grid[side] = kwargs.pop(f'{side}_grid', None)
         self.weight: float = kwargs.pop('weight', 1.0)
         self.resize: bool = kwargs.pop('resize', False)
+        self.max_tokens: int | None = kwargs.pop('max_tokens', None)
         mask = kwargs.pop('mask', 'random')
         self.supervise: str = kwargs.pop('supervise', 'full')
         kind = kwargs.get('type', 'DPKTransform')
@@ -67,6 +71,8 @@ class Stage:
             for side in SIDES:
                 _check_layout(side, self.extra_tokens[side], self.grid[side])
             check_choice('supervise', self.supervise, SUPERVISE)
+            if self.max_tokens is not None:
+                check_sizes(1, max_tokens=self.max_tokens)
             self.mask = build_mask(mask)
         except (TypeError, ValueError) as error:
             raise self.error(error, f'transforms.{name}: ') from error
@@ -130,15 +136,42 @@ class Stage:
         context: MaskContext,
     ) -> tuple[Tensor, Tensor | None]:
         """The transformed feature, and the cells ``[N, 1, H, W]`` to supervise (None: all of them)."""
-        mask: TokenMask | None = None
         try:
             transform.check_features(student, teacher)
-            if transform.uses_mask:
-                patch_size = transform.patch_size
-                mask = self.mask(mask_ratio, student.detach(), teacher, patch_size, context)
-            hybrid = transform(student, teacher, mask_ratio, mask)
+            shape = (teacher.shape[-2], teacher.shape[-1])
+            windows = None
+            if self.max_tokens is not None:
+                windows = windows_of(shape, transform.patch_size, self.max_tokens)
+            if windows is None:
+                return self._whole(transform, student, teacher, mask_ratio, context)
+            if self.mask.needs == 'boxes':
+                raise ValueError(
+                    f'max_tokens is {self.max_tokens}, but the map of {shape[0]} x {shape[1]} cells has more tokens, '
+                    'and a mask by boxes is not drawn in windows; leave max_tokens out, or set a larger patch_size.'
+                )
+            if student.shape[-2:] != shape:
+                student = F.interpolate(student, shape, mode='bilinear', align_corners=False)
+            parts = [split_windows(feature, windows) for feature in (student, teacher)]
+            hybrid, cells = self._whole(transform, parts[0], parts[1], mask_ratio, context)
+            if cells is not None:
+                cells = merge_windows(cells, windows, shape)
+            return merge_windows(hybrid, windows, shape), cells
         except ValueError as error:
             raise self.error(error, f'stage {self.name}: ') from error
+
+    def _whole(
+        self,
+        transform: FeatureTransform,
+        student: Tensor,
+        teacher: Tensor,
+        mask_ratio: float,
+        context: MaskContext,
+    ) -> tuple[Tensor, Tensor | None]:
+        """:meth:`hybrid` of maps whose tokens all attend to each other."""
+        mask: TokenMask | None = None
+        if transform.uses_mask:
+            mask = self.mask(mask_ratio, student.detach(), teacher, transform.patch_size, context)
+        hybrid = transform(student, teacher, mask_ratio, mask)
         if self.supervise == 'full' or mask is None:
             return hybrid, None
         shape = (teacher.shape[-2], teacher.shape[-1])

@@ -39,6 +39,9 @@ class DPKLoss(DistillLoss):
       attention and context terms, which look at a whole map, see that mixture.
     - ``resize`` (False): whether the student's feature may have half the side of the teacher's or less, or twice it or
       more. Such a pair is mostly one of two strides, paired by place, and refused.
+    - ``max_tokens`` (None: no limit): a map of more tokens is cut into equal windows of at most so many, each of them
+      masked and transformed as a sample of its own, so that attention never sees more and its cost grows with the
+      area of the image and not with its square. Smaller maps are not touched, and no parameter depends on it.
     - ``weight`` of the stage (1.0); with a criterion it is the factor of that level in it, for DPK's levels apart
       from the others.
     - For tokens of a transformer, ``[N, L, C]``: ``student_extra_tokens`` and ``teacher_extra_tokens`` (0), how many

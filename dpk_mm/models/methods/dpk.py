@@ -22,6 +22,7 @@ def dpk(
     stages: Sequence[str] | None = None,
     loss_weight: float = 0.2,
     stage_weights: str | Mapping[str, float] | None = None,
+    size: str = 'large',
     **changes: Any,
 ) -> Losses:
     """DPK with the mean squared error (Eq. 4), for classifiers.
@@ -31,12 +32,17 @@ def dpk(
         stages: Which of its stages; all by default.
         loss_weight: beta in Eq. 3.
         stage_weights: Factors of stages by name, 1 for the others, or the name of a set of :data:`STAGE_WEIGHTS`.
-        **changes: Arguments of every stage, in place of the pair's, such as ``encoder_depth=1``.
+        size: A key of ``SIZES`` for the transformation modules: 'large' as published, or 'small', encoder and decoder
+            of one block each.
+        **changes: Arguments of every stage, in place of the pair's, such as ``embed_dims=256``.
 
     Raises:
-        UsageError: (a ValueError) If the pair has no such stage, or ``stage_weights`` names no set.
+        UsageError: (a ValueError) If the pair has no such stage, ``stage_weights`` names no set, or there is no such
+            size.
     """
-    transforms = {name: stage | changes for name, stage in dpk_transforms(pair, stages).items()}
+    transforms = {
+        name: stage | changes for name, stage in dpk_transforms(pair, stages, size).items()
+    }
     for name, weight in _stage_weights(stage_weights, find_pair(pair).stages).items():
         if name in transforms:
             transforms[name]['weight'] = weight
@@ -67,6 +73,7 @@ def dpk_fgd(
     weights: str | Mapping[str, float],
     stages: Sequence[str] | None = None,
     name: str = 'loss_dpk',
+    size: str = 'large',
 ) -> Losses:
     """DPK with FGD as its criterion (Eq. 9): FGD sees all levels, those of ``stages`` as hybrid features.
 
@@ -75,11 +82,11 @@ def dpk_fgd(
         weights: As of :func:`fgd`.
         stages: Which of the pair's stages; all by default.
         name: The loss's key.
+        size: As of :func:`dpk`.
 
     Raises:
-        UsageError: (a ValueError) If the pair is not one of detectors, or has no such stage.
+        UsageError: (a ValueError) If the pair is not one of detectors, or has no such stage or size.
     """
     criterion = fgd(pair, weights)['loss_fgd']
-    return {
-        name: dict(type='DPKLoss', transforms=dpk_transforms(pair, stages), criterion=criterion)
-    }
+    transforms = dpk_transforms(pair, stages, size)
+    return {name: dict(type='DPKLoss', transforms=transforms, criterion=criterion)}

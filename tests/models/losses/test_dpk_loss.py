@@ -10,6 +10,7 @@ from dpk_mm.errors import UsageError
 from dpk_mm.functional import random_mask
 from dpk_mm.models.losses.dpk_loss import DPKLoss
 from dpk_mm.modules import CKAMaskRatio, FixedMaskRatio, build_mask
+from dpk_mm.modules.transformer import Attention
 
 SHAPES = [(8, 6), (4, 3), (3, 2)]
 TINY = dict(
@@ -556,3 +557,64 @@ def test_maps_of_two_strides_are_no_pair():
     ):
         _loss(transforms=dict(P4=cfg, P5=None))(student, teacher)
     _loss(transforms=dict(P4=dict(cfg, resize=True), P5=None))(student, teacher)
+
+
+@pytest.fixture
+def attended(monkeypatch):
+    """How many tokens each attention saw."""
+    seen = []
+    run = Attention.forward
+
+    def forward(self, x):
+        seen.append(x.shape[1])
+        return run(self, x)
+
+    monkeypatch.setattr(Attention, 'forward', forward)
+    return seen
+
+
+@pytest.mark.parametrize('shape', [(3, 3), (4, 9), (21, 5), (40, 31), (1, 70)])
+@pytest.mark.parametrize('supervise', ['full', 'student'])
+def test_no_attention_sees_more_than_max_tokens(shape, supervise, attended):
+    stage = dict(TINY, index=0, patch_size=1, max_tokens=12, supervise=supervise)
+    loss = _loss(0.0, dict(P4=stage))
+    student = torch.randn(2, 3, *shape, requires_grad=True)
+    loss((student,), (torch.randn(2, 5, *shape),)).backward()
+    # the student's encoder and the decoder; the teacher's has no token at ratio 0
+    assert len(attended) == 2 and max(attended) <= 12
+    assert student.grad.abs().sum((0, 1)).count_nonzero() == math.prod(shape)
+
+
+def test_a_map_within_max_tokens_is_not_touched():
+    student, teacher = _features(3, 1), _features(5, 2)
+    values = []
+    for limit in (None, 12):
+        loss = _loss(transforms=dict(P5=dict(TINY, index=1, max_tokens=limit)))
+        torch.manual_seed(3)
+        values.append(loss(student, teacher))
+    assert torch.equal(*values)
+
+
+@pytest.mark.parametrize('side', [8, 4], ids=['as the teacher', 'half of it'])
+def test_windows_are_samples_of_their_own(side):
+    stage = dict(TINY, index=0, patch_size=2, max_tokens=4, resize=True)
+    loss = _loss(0.0, dict(P4=stage))
+    student, teacher = torch.randn(2, 3, side, side), torch.randn(2, 5, 8, 8)
+    wide = nn.functional.interpolate(student, (8, 8), mode='bilinear', align_corners=False)
+    total = 0.0
+    for rows in (slice(0, 4), slice(4, 8)):
+        for columns in (slice(0, 4), slice(4, 8)):
+            part = (..., rows, columns)
+            hybrid = loss.transforms['P4'](wide[part], teacher[part], 0.0)
+            total += (hybrid - teacher[part]).square().sum()
+    torch.testing.assert_close(loss((student,), (teacher,)), total / teacher.numel())
+
+
+def test_max_tokens_that_do_not_fit():
+    with pytest.raises(ValueError, match=r'transforms.P4.max_tokens must be a whole number'):
+        _loss(transforms=dict(P4=dict(TINY, index=0, max_tokens=0)))
+    mask = dict(type='scores', score='foreground')
+    loss = _loss(transforms=dict(P4=dict(TINY, index=0, max_tokens=4, mask=mask)))
+    student, teacher = _features(3, 1), _features(5, 2)
+    with pytest.raises(ValueError, match=r'transforms.P4.max_tokens is 4, .* leave max_tokens out'):
+        loss(student, teacher, _samples([torch.zeros(0, 4)] * 2))
