@@ -1,8 +1,8 @@
 """Measures what distillation costs: all cases of a suite in one process, taking turns.
 
-Suites: step (whole steps against the floor), sizes (the named sizes of DPK's modules), parts (of one step), image_side, batch_size, ranks (growth of
-the step), syncs (where the host waits for the device), fgd, fgd_boxes, fgd_levels, encoders, tokens, gap
-(single functions), imports.
+Suites: step (whole steps against the floor), sizes (the named sizes of DPK's modules), parts (of one step),
+image_side, batch_size, ranks (growth of the step), syncs (where the host waits for the device), fgd, fgd_boxes,
+fgd_levels, encoders, tokens, gap (single functions), imports.
 """
 
 import argparse

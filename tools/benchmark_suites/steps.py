@@ -43,13 +43,43 @@ def build_step(
     Args:
         cfg: From :func:`load_config`.
         device: 'cpu' or 'cuda'.
-        amp: None, 'float16' or 'bfloat16'.
+        amp: None, 'float16' or 'bfloat16'; a CPU has bfloat16 alone.
         mask_ratio: Clamps the ratio to this one; the similarity is still computed.
 
     Returns:
         The model in training mode, and its optimizer wrapper.
     """
     model = MODELS.build(cfg.model).to(device).train()
+    bind_mask_ratio(model, cfg, mask_ratio)
+    wrapper = copy.deepcopy(cfg.optim_wrapper)
+    if amp:
+        for part in [wrapper, *(v for v in wrapper.values() if _is_part(v))]:
+            if device.startswith('cuda'):
+                scale = 'dynamic' if amp == 'float16' else 1.0
+                part.update(type='AmpOptimWrapper', dtype=amp, loss_scale=scale)
+            else:
+                part.update(type='mmrazor.CPUAmpOptimWrapper')  # bfloat16
+    optimizer = build_optim_wrapper(model, wrapper)
+    for groups in _groups(optimizer):
+        for group in groups:
+            # without a warm-up, one batch again and again can end in NaN; the time of a step is the same
+            group['lr'] = 1e-3 * group['lr']
+    return model, optimizer
+
+
+def _groups(optimizer: Any) -> list[list[dict]]:
+    wrappers = optimizer.values() if hasattr(optimizer, 'values') else [optimizer]
+    return [wrapper.param_groups for wrapper in wrappers]
+
+
+def bind_mask_ratio(model: nn.Module, cfg: Config, mask_ratio: float | None = None) -> None:
+    """Gives every ``DPKLoss`` the policy of the config's hook, as the hook does before training.
+
+    Args:
+        model: A distillation.
+        cfg: Its config.
+        mask_ratio: Clamps the ratio to this one.
+    """
     for hook_cfg in mask_ratio_hooks(cfg):
         hook = HOOKS.build(hook_cfg)
         assert isinstance(hook, MaskRatioHook)
@@ -59,12 +89,6 @@ def build_step(
         for module in model.modules():
             if isinstance(module, DPKLoss):
                 module.mask_ratio = policy
-    wrapper = copy.deepcopy(cfg.optim_wrapper)
-    if amp:
-        for part in [wrapper, *(v for v in wrapper.values() if _is_part(v))]:
-            part.update(type='AmpOptimWrapper', dtype=amp)
-            part.loss_scale = 'dynamic' if amp == 'float16' else 1.0
-    return model, build_optim_wrapper(model, wrapper)
 
 
 def mask_ratio_hooks(cfg: Config) -> list[Any]:

@@ -22,6 +22,7 @@ from dpk_mm.models.teacher.forward import TeacherForward
 from dpk_mm.models.teacher.input_size import check_input_size, expected_size, network_of
 from dpk_mm.models.teacher.normalisation import TeacherInput, give_preprocessor
 from dpk_mm.models.teacher.resizing import TeacherResizing
+from dpk_mm.models.teacher.speed import check_precision, compile_teacher, in_precision
 
 from ..distillers.class_counts import check_class_counts
 from ..student_preprocessor import student_preprocessor
@@ -66,6 +67,9 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             else, see :class:`~dpk_mm.models.teacher.forward.TeacherForward`.
         teacher_input_size: (height, width) to which the images are resized for a teacher that was made for another
             resolution, see :class:`~dpk_mm.models.teacher.resizing.TeacherResizing`. None: it sees the student's.
+        teacher_precision: None, that of the student; 'bfloat16' or 'float16': the teacher is run under autocast and
+            gives features of that precision, whatever the student is trained in.
+        teacher_compile: True, or arguments of ``torch.compile``, compiles the teacher's backbone and neck.
         averaged_weights: Which weights of ``teacher_ckpt`` and ``student_ckpt`` are taken where a file holds
             those of an exponential moving average (EMA) and the raw ones; the log says so.
         non_finite: What a loss that is NaN or infinite does: 'stop' ends the training with a sentence, 'skip'
@@ -91,6 +95,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         inherit: Sequence[str] | None = None,
         teacher_forward: str = 'auto',
         teacher_input_size: int | Sequence[int] | None = None,
+        teacher_precision: str | None = None,
+        teacher_compile: bool | Mapping[str, Any] = False,
         averaged_weights: bool = True,
         non_finite: str = 'stop',
         **kwargs: Any,
@@ -103,6 +109,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
                 'use tools/train.py, or cfg = dpk_mm.complete(cfg).cfg before Runner.from_cfg(cfg).'
             )
         guard = NonFiniteGuard(non_finite)
+        check_precision(teacher_precision)
         if kwargs.pop('teacher_trainable', False):
             raise ValueError(
                 'DPKDistill: teacher_trainable=True is not supported; the teacher is fixed.'
@@ -132,6 +139,11 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self.inherit = tuple(inherit or ())
         self.averaged_weights = averaged_weights
         self._teacher_forward = TeacherForward(teacher_forward, self.teacher)
+        self.teacher_precision = teacher_precision
+        if teacher_compile is not False:
+            recorders = self.distiller.teacher_recorders.recorders.values()
+            sources = [leaf.source for r in recorders for leaf in getattr(r, 'recorders', [r])]
+            compile_teacher(self.teacher, teacher_compile, sources)
         self._teacher_ready = False
         self._resizing = TeacherResizing(teacher_input_size) if teacher_input_size else None
         give_preprocessor(self.teacher, self.data_preprocessor, teacher)
@@ -350,7 +362,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         inputs = self.teacher_input(inputs, data_samples)
         if self._resizing is not None:
             inputs = self._resizing.images(inputs)
-        self._teacher_forward(self.teacher, self.distiller, inputs, data_samples)
+        with in_precision(self.teacher_precision, inputs.device):
+            self._teacher_forward(self.teacher, self.distiller, inputs, data_samples)
         if self._resizing is not None:
             self._resizing.maps(self.distiller.teacher_recorders, image)
 

@@ -248,3 +248,49 @@ def test_weights_out_of_range_are_refused(row):
     for weight in (-1.0, float('nan'), float('inf'), 'much'):
         with pytest.raises(ValueError, match='loss_weight of .* must be a finite number >= 0'):
             MODELS.build(dict(type=name, **dict(CASES[name][index], loss_weight=weight)))
+
+
+def moved(batch, device):
+    """The batch on a device, its tensors leaves again."""
+
+    def there(x):
+        return x.detach().to(device).requires_grad_(x.requires_grad)
+
+    out = {
+        name: tuple(map(there, value)) if isinstance(value, tuple) else there(value)
+        for name, value in batch.items()
+        if name != 'data_samples'
+    }
+    for sample in batch['data_samples']:
+        sample.gt_instances = sample.gt_instances.to(device)
+        sample.gt_label = sample.gt_label.to(device)
+    return out | dict(data_samples=batch['data_samples'])
+
+
+@pytest.mark.parametrize(
+    'device',
+    [
+        'cpu',
+        pytest.param(
+            'cuda',
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device'),
+        ),
+    ],
+)
+def test_a_device_changes_no_value(row, device):
+    loss, batch = build(*row), records()
+    exact = {name: part.item() for name, part in call(loss, batch).items()}
+    torch.manual_seed(6)
+    takes = inspect.signature(loss.forward).parameters
+    own = {name: value for name, value in batch.items() if name in takes}
+    # numbers of a device's generator are its own: a loss that draws some is only looked at for its sense
+    draws = {name: part.item() for name, part in loss.parts(**own).items()} != exact
+    loss, batch = build(*row).to(device), moved(records(), device)
+    parts = call(loss, batch)
+    sum(parts.values()).backward()
+    for name, part in parts.items():
+        assert part.device.type == device and part.isfinite()
+        if not draws:
+            assert part.item() == pytest.approx(exact[name], rel=1e-3, abs=1e-5)
+    reached = [x.grad for x in tensors(batch, 'student') if x.grad is not None]
+    assert reached and all(grad.isfinite().all() for grad in reached)

@@ -1,0 +1,1 @@
+"""The parts of `tools/gpu_report.py`, each run in a process of its own."""
