@@ -1,9 +1,10 @@
 """Says in ten minutes what only a GPU can say of this project: whether it runs there, how fast, and in how much memory.
 
-It needs a machine with torch and torchvision, this repository, and the packages of `requirements/` and pytest on
-`PYTHONPATH`, where `pip install --no-deps --target FOLDER WHEELS` may have put them; no network, and no data but what
-it makes. Each part runs in a process of its own with a limit of its own. Its JSON is on the disk after every row: one
-which fails or takes too long loses nothing else, and the next part begins.
+It needs a machine with torch and torchvision, this repository, and the packages of ``requirements/`` and pytest on
+``PYTHONPATH``, where ``pip install --no-deps --target FOLDER WHEELS`` may have put them (``tools/gpu_wheels.sh``
+collects them); no network, and no data but what it makes. Each part runs in a process of its own with a limit of its
+own. Its JSON is on the disk after every row: one which fails or takes too long loses nothing else, and the next part
+begins.
 
     PYTHONPATH=FOLDER:. python3 tools/gpu_report.py --out OUT
 

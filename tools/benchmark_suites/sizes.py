@@ -8,7 +8,6 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from dpk_mm.analysis.complexity import ComplexityReport, measure_complexity
 from dpk_mm.models.pairs import SIZES
 
 from .batches import make_batch
@@ -81,13 +80,19 @@ def sizes(
     for name, variant in variants(cfg).items():
         cases[name] = train_case(variant, data, device, amp=amp, mask_ratio=mask_ratio)
         if dpk_stages(variant):
-            notes[name] = _note(measure_complexity(variant, size, mask_ratio or 0.5))
+            notes[name] = _note(variant, size, mask_ratio or 0.5)
     timings = interleave(cases, rounds, warmup, device)
     memory = {n: peak_memory(c, device) for n, c in cases.items()} if with_memory else None
     return rows_of('sizes', timings, FLOOR, memory, notes=notes)
 
 
-def _note(report: ComplexityReport) -> str:
+def _note(cfg: Config, size: tuple[int, int], mask_ratio: float) -> str:
+    # imports more than a step needs
+    from dpk_mm.analysis.complexity import measure_complexity
+
+    report = measure_complexity(cfg, size, mask_ratio)
     modules = [row for row in report.rows if row.name.startswith('loss_')]
-    total = [sum(getattr(row, key) for row in modules) for key in ('parameters', 'flops')]
-    return f'{total[0] / 1e6:.2f} M parameters, {total[1] / 1e9:.2f} GFLOPs an image'
+    parameters, flops = (
+        sum(getattr(row, key) for row in modules) for key in ('parameters', 'flops')
+    )
+    return f'{parameters / 1e6:.2f} M parameters, {flops / 1e9:.2f} GFLOPs an image'
