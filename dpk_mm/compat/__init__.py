@@ -18,6 +18,7 @@ from . import (
     mmrazor_joblib,
     mmrazor_quantization,
     ssd_head,
+    ssd_neck,
     student_optimizer,
     timm_names,
 )
@@ -45,6 +46,7 @@ PATCHES: tuple[Patch, ...] = (
     student_optimizer.PATCH,
     timm_names.PATCH,
     ssd_head.PATCH,
+    ssd_neck.PATCH,
 )
 
 _applied: list[str] = []

@@ -50,6 +50,7 @@ def test_nothing_is_needed_without_the_packages(monkeypatch):
         'mmrazor_joblib',
         'mmrazor_quantization',
         'ssd_head',
+        'ssd_neck',
         'timm_names',
     ):
         monkeypatch.setattr(f'dpk_mm.compat.{module}.is_installed', lambda package: False)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.helpers.configs import quick_reading
-from tests.helpers.zoo_pairs import PAIRS, draw, export_and_load, load, resume, train
+from tools.experiments.zoo_pairs import PAIRS, draw, export_and_load, load, resume, train
 
 pytestmark = pytest.mark.slow
 

@@ -145,6 +145,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             sources = [leaf.source for r in recorders for leaf in getattr(r, 'recorders', [r])]
             compile_teacher(self.teacher, teacher_compile, sources)
         self._teacher_ready = False
+        self._teacher_pretrained = isinstance(teacher, Mapping) and bool(teacher.get('pretrained'))
         self._resizing = TeacherResizing(teacher_input_size) if teacher_input_size else None
         give_preprocessor(self.teacher, self.data_preprocessor, teacher)
         teacher_input = TeacherInput(self.data_preprocessor, self.teacher.data_preprocessor)
@@ -243,6 +244,10 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
                 self.teacher, self.teacher_ckpt, self.teacher_command, self.averaged_weights
             )
             print_log(f'Loaded the teacher from {self.teacher_ckpt}.', 'current')
+        elif self._teacher_pretrained:
+            print_log(
+                'The teacher has the weights that pretrained=True of its config loads.', 'current'
+            )
         else:
             print_log('teacher_ckpt is not set: the teacher is not trained.', 'current', level=30)
         self._teacher_ready = True

@@ -317,6 +317,9 @@ class _Completion:
     def _checkpoint(self, teacher: Network) -> str | None:
         if 'teacher_ckpt' in self.given:
             return self.given.teacher_ckpt
+        if teacher.model.get('pretrained'):  # a network of timm brings its weights
+            self._row('teacher_ckpt', None, 'pretrained=True of the teacher')
+            return None
         url = published_checkpoint(teacher.name)
         if url is None:
             raise UsageError(

@@ -59,7 +59,8 @@ def read_network(value: Any, key: str, default_scope: str | None) -> Network:
     if isinstance(value, str):
         whole = _read(value, key)
         model = whole.model
-        scope = _scope_of(model, whole.get('default_scope') or default_scope)
+        package = value.partition('::')[0] if '::' in value else default_scope
+        scope = _scope_of(model, whole.get('default_scope') or package)
         network = Network(key, model, scope, value, whole)
         top = whole.get('data_preprocessor')
         if top and not model.get('data_preprocessor'):

@@ -192,12 +192,10 @@ def _operations(event: _Event) -> float:
 
 
 def _without_weights(node: Any) -> Any:
-    """A config without what would load or download weights when it is built."""
+    """A config without what would load weights when it is built; ``init_cfg`` is not followed before training."""
     if isinstance(node, dict):
         for key, value in list(node.items()):
-            if key == 'init_cfg':
-                node[key] = None
-            elif key == 'pretrained':
+            if key == 'pretrained':
                 node[key] = False if isinstance(value, bool) else None
             else:
                 _without_weights(value)
@@ -412,9 +410,3 @@ def _find_logits(events: Sequence[_Event], result: Any, look: Look) -> None:
 def describe(features: Sequence[Feature]) -> str:
     """The strides of features, for a sentence."""
     return first_few([f'{feature.stride:.4g}' for feature in features], most=8) or 'none'
-
-
-def settings_of(network: Network, key: str) -> Mapping[str, Any]:
-    """A part of a network's config, or an empty dict."""
-    found = network.model.get(key)
-    return found if isinstance(found, Mapping) else {}

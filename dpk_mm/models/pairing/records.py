@@ -48,7 +48,11 @@ def shared_levels(
         'student': [f for f in student.features if f not in [level.student for level in levels]],
         'teacher': [f for f in teacher.features if f not in [level.teacher for level in levels]],
     }
-    rest = '; '.join(f'{describe(f)} of the {side} left out' for side, f in left.items() if f)
+    rest = '; '.join(
+        f'{", ".join(LevelPair(f, f).name for f in features)} of the {side} left out'
+        for side, features in left.items()
+        if features
+    )
     why = 'the same stride on both sides' + (f'; {rest}' if rest else '')
     row('levels (stride)', names, why)
     return levels

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import itertools
 import json
+import shutil
+import sys
+import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +26,7 @@ from dpk_mm.checkpoint.student import export_student
 from dpk_mm.checkpoint.student_config import student_config
 from dpk_mm.engine.runner.build import build_runner
 from dpk_mm.engine.runner.prepare import prepare_config
+from dpk_mm.errors import did_you_mean
 from dpk_mm.models.pairing import complete
 from dpk_mm.models.pairing.networks import read_network
 from tools.shapes import generate_shapes
@@ -235,6 +241,8 @@ def shrink(cfg: Config, folder: Path, side: int, work_dir: Path) -> Config:
 
 def _on_drawn(dataset: Any, folder: Path, split: str, detector: bool) -> None:
     while 'dataset' in dataset:
+        if 'times' in dataset:
+            dataset.times = 1
         dataset = dataset.dataset
     if detector:
         dataset.update(
@@ -341,3 +349,66 @@ def export_and_load(cfg: Config, checkpoint: Path, out: Path) -> torch.nn.Module
     state = torch.load(out, weights_only=False)['state_dict']
     model.load_state_dict(state, strict=True)
     return model
+
+
+class Timing(NamedTuple):
+    """Processor seconds of a pair.
+
+    Attributes:
+        probe: Of completing the short config, at full size.
+        dry_run: Of two iterations, validation, export and a strict load, on small images.
+    """
+
+    probe: float
+    dry_run: float
+
+
+def dry_run(pair: ZooPair, folder: Path, work_dir: Path) -> Timing:
+    """Completes a pair as it is, then runs it narrow on drawn images.
+
+    Args:
+        pair: The pair.
+        folder: Of :func:`draw`.
+        work_dir: An empty folder.
+    """
+    short = Config.fromfile(write(pair, work_dir / 'short.py'))
+    begin = time.process_time()
+    complete(short)
+    probed = time.process_time()
+    cfg = load(pair, folder, work_dir)
+    runner = train(cfg)
+    export_and_load(runner.cfg, work_dir / 'run/epoch_2.pth', work_dir / 'student.pth')
+    return Timing(probed - begin, time.process_time() - probed)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('names', nargs='*', metavar='PAIR', help=f'of {", ".join(PAIRS)}; all')
+    return parser.parse_args()
+
+
+def main() -> None:
+    names = parse_args().names or [*PAIRS]
+    unknown = [name for name in names if name not in PAIRS]
+    if unknown:
+        sys.exit(f'error: there is no pair {unknown[0]}{did_you_mean(unknown[0], PAIRS) or "."}')
+    print('| pair | student | teacher | method | probe | dry run |\n|---|---|---|---|--:|--:|')
+    with tempfile.TemporaryDirectory() as place:
+        for name in names:
+            pair, work_dir = PAIRS[name], Path(place) / name
+            folder = Path(place) / f'drawn{pair.side}'
+            if not folder.is_dir():
+                draw(folder, pair.side)
+            work_dir.mkdir()
+            try:
+                timing = dry_run(pair, folder, work_dir)
+                result = f'{timing.probe:.1f} s | {timing.dry_run:.1f} s'
+            except Exception as error:  # the next pair is tried all the same
+                result = f'failed | {type(error).__name__}: {error}'
+            shutil.rmtree(work_dir)
+            sides = (side.rpartition('/')[2] for side in (pair.student, pair.teacher))
+            print(f'| {name} | {" | ".join(sides)} | {pair.method} | {result} |', flush=True)
+
+
+if __name__ == '__main__':
+    main()
