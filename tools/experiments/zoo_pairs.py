@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
-from mmdet.datasets import CocoDataset
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dpk_mm.checkpoint.resume import prepare_resume
 from dpk_mm.checkpoint.student import export_student
@@ -196,7 +197,7 @@ def draw(folder: Path, side: int = 128) -> Path:
     for split in ('train', 'val'):  # the heads of the zoo have COCO's 80 classes
         path = folder / 'shapes/annotations' / f'{split}.json'
         content = json.loads(path.read_text())
-        names = CocoDataset.METAINFO['classes']
+        names = DATASETS.get('mmdet.CocoDataset').METAINFO['classes']
         content['categories'] = [dict(id=i + 1, name=name) for i, name in enumerate(names)]
         path.write_text(json.dumps(content))
     random = np.random.default_rng(0)
@@ -227,10 +228,13 @@ def shrink(cfg: Config, folder: Path, side: int, work_dir: Path) -> Config:
                 evaluator.ann_file = str(folder / 'shapes/annotations/val.json')
     for hook in cfg.get('custom_hooks') or []:
         _smaller(hook, side)
-    for augment in (cfg.model.get('data_preprocessor') or {}).get('batch_augments') or []:
-        _smaller(augment, side)
+    for model in (cfg.model, cfg.model.architecture):
+        _smaller((model.get('data_preprocessor') or {}).get('batch_augments') or [], side)
     _without_download(cfg.model)
     cfg.train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=2)
+    schedulers = cfg.get('param_scheduler') or []
+    schedulers = schedulers if isinstance(schedulers, list) else [schedulers]
+    cfg.param_scheduler = [s for s in schedulers if s.get('begin', 0) < 2]
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1)
     cfg.default_hooks.logger.interval = 1
     cfg.randomness = dict(seed=0)

@@ -246,7 +246,7 @@ class _Completion:
             self._row(f'records.{name}', record, 'found by the forward pass')
         losses: dict[str, Any] = {}
         for name, settings in self.methods.items():
-            chosen = levels_for(name, used, look.task) if used else []
+            chosen = levels_for(name, used, look.task) if METHODS[name].record == 'feats' else []
             if any(level.student.tokens or level.teacher.tokens for level in chosen):
                 self._check_tokens(name, chosen)
             losses |= make_losses(name, settings, Fit(used, chosen, look, given))

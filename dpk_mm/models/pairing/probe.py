@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ...errors import UsageError, first_few, without_period
@@ -21,6 +23,10 @@ Size = tuple[int, int]
 TASKS = {'mmdet': 'detector', 'mmpretrain': 'classifier'}
 # Where the forward pass has to compute numbers, since an operator knows no shapes alone.
 _SMALL = 256
+# A backbone that returns maps of so many strides returns its stages; with fewer they are found among its modules.
+_SEVERAL = 3
+# Share of the cells that convolutions without padding take away at most.
+_CUT = 0.08
 
 
 class Feature(NamedTuple):
@@ -98,7 +104,8 @@ def build(network: Network) -> nn.Module:
     """
     cfg = _without_weights(copy.deepcopy(network.model))
     cfg.pop('_scope_', None)
-    with torch.random.fork_rng(devices=[]), DefaultScope.overwrite_default_scope(network.scope):
+    scope = DefaultScope.overwrite_default_scope(network.scope)
+    with torch.random.fork_rng(devices=[]), scope, _no_loading():
         try:
             model = MODELS.build(ConfigDict(cfg))
         except Exception as error:
@@ -106,6 +113,21 @@ def build(network: Network) -> nn.Module:
                 f'{network.key}: {network.name or network.model.type} cannot be built: {without_period(error)}.'
             ) from error
     return model.eval()
+
+
+@contextmanager
+def _no_loading() -> Iterator[None]:
+    """Lets mmengine refuse to load a file, which some models of self-supervised training do when they are built."""
+    original = vars(CheckpointLoader)['load_checkpoint']
+
+    def refuse(cls: type, filename: str, *args: Any, **kwargs: Any) -> None:
+        raise UsageError(f'it loads {filename} when it is built, which is not done to look at it')
+
+    CheckpointLoader.load_checkpoint = classmethod(refuse)
+    try:
+        yield
+    finally:
+        CheckpointLoader.load_checkpoint = original
 
 
 def own_size(model: nn.Module) -> Size | None:
@@ -297,12 +319,15 @@ def _stages(events: Sequence[_Event], size: Size, look: Look) -> list[Feature]:
         return []
     if layout == 'tokens':
         return [_last_tokens(inside, size)]
+    several = _by_stride(_item_maps(outermost.output, shortest, size)) if outermost else []
+    if len(several) >= _SEVERAL:
+        return several
     by_stride: dict[int, Feature] = {}
     depth: dict[int, int] = {}
     for event in inside:
         for tensor in _single(event.output):
             found = _large_map(tensor, shortest[id(tensor)], None, size)
-            if not found:
+            if not found or not _is_stage(found, size):
                 continue
             stride, level = _power(found.stride), found.source.count('.')
             if level <= depth.get(stride, level):
@@ -326,21 +351,40 @@ def _shortest_names(events: Sequence[_Event]) -> dict[int, str]:
     return names
 
 
+def _item_maps(output: Any, names: Mapping[int, str], size: Size) -> list[Feature]:
+    """The maps of the tuple that the backbone returns."""
+    items = list(output) if isinstance(output, (list, tuple)) else []
+    maps = [(item, _large_map(item, 'backbone', i, size)) for i, item in enumerate(items)]
+    return [found._replace(alone=names.get(id(item), '')) for item, found in maps if found]
+
+
 def _last_item(output: Any, names: Mapping[int, str], size: Size) -> Feature | None:
     """The last map of what the backbone returns."""
     if isinstance(output, Tensor):
         return _large_map(output, 'backbone', None, size)
-    items = list(output) if isinstance(output, (list, tuple)) else []
-    for index, item in reversed([*enumerate(items)]):
-        found = _large_map(item, 'backbone', index, size)
-        if found:
-            return found._replace(alone=names.get(id(item), ''))
-    return None
+    return next(reversed(_item_maps(output, names, size)), None)
+
+
+def _by_stride(features: Sequence[Feature]) -> list[Feature]:
+    """The last one of each stride, shallow first."""
+    found = {_power(feature.stride): feature for feature in features}
+    return [found[stride] for stride in sorted(found)]
 
 
 def _single(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         yield output
+
+
+def _is_stage(feature: Feature, size: Size) -> bool:
+    """Whether the stride is a whole number but for what convolutions without padding cut off.
+
+    The attention of 196 tokens, ``[N, heads, 196, 196]``, is no map of a 224 pixels wide image.
+    """
+    exact = [length / round(feature.stride) for length in size]
+    return all(
+        abs(n - cells) <= max(2, _CUT * n) for n, cells in zip(exact, feature.cells, strict=True)
+    )
 
 
 def _power(stride: float) -> int:

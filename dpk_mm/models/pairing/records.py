@@ -71,22 +71,28 @@ def _useful(student: Look, levels: list[LevelPair]) -> list[LevelPair]:
 
 
 def one_by_one(levels: Sequence[LevelPair]) -> list[LevelPair]:
-    """Several levels of classifiers by the modules that give each of them, since a record is one tuple.
+    """Several levels of classifiers as one record holds them: one tuple of a module, or modules one by one.
 
-    A level that only the backbone's own tuple has is left out, unless it is the last or the only one.
+    A level that only the backbone's own tuple has is left out beside others, unless it is the last.
     """
     if len(levels) <= 1:
         return list(levels)
-    found = [LevelPair(*(_alone(feature) for feature in level)) for level in levels]
-    if None in found[-1]:
+    sides = [_one_record([level[side] for level in levels]) for side in (0, 1)]
+    pairs = list(zip(*sides, strict=True))
+    if None in pairs[-1]:
         return list(levels[-1:])
-    return [level for level in found if None not in level]
+    return [LevelPair(own, given) for own, given in pairs if own and given]
 
 
-def _alone(feature: Feature) -> Feature | None:
-    if feature.index is None:
-        return feature
-    return feature._replace(source=feature.alone, index=None) if feature.alone else None
+def _one_record(features: Sequence[Feature]) -> list[Feature | None]:
+    if all(feature.index is not None for feature in features):
+        return list(features)
+    return [
+        feature._replace(source=feature.alone or feature.source, index=None)
+        if feature.index is None or feature.alone
+        else None
+        for feature in features
+    ]
 
 
 def records_of(

@@ -58,6 +58,33 @@ def test_a_detector():
     assert done.cfg.model.teacher_forward == 'features'
 
 
+def vit(width):
+    arch = dict(embed_dims=width, num_layers=2, num_heads=2, feedforward_channels=64)
+    return dict(
+        _scope_='mmpretrain',
+        type='ImageClassifier',
+        backbone=dict(type='VisionTransformer', arch=arch, img_size=64, patch_size=16),
+        head=dict(type='VisionTransformerClsHead', num_classes=5, in_channels=width),
+    )
+
+
+def test_transformers():
+    done = complete(config(vit(32), vit(48), 'kd+dpk+manifold'))
+    losses = done.cfg.model.distiller.distill_losses
+    assert losses.loss_dpk.transforms.last.teacher_extra_tokens == 1
+    assert losses.loss_manifold.stages == [
+        dict(index=0, student_extra_tokens=1, teacher_extra_tokens=1)
+    ]
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        MODELS.build(done.cfg.model)
+    with pytest.raises(UsageError, match='at compares maps, but the features here are'):
+        complete(config(vit(32), vit(48), 'at'))
+    mixed = complete(config(vit(32), classifier(16), 'dpk')).cfg.model.distiller
+    assert mixed.records == dict(
+        feats=dict(student=['backbone.layers.1'], teacher=['backbone.layer3'])
+    )
+
+
 def test_it_is_the_same_every_time_and_dumps(tmp_path):
     first, second = (complete(config(classifier(8), convnext(16), 'dpk')) for _ in range(2))
     assert first.cfg.model == second.cfg.model

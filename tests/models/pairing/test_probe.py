@@ -1,9 +1,12 @@
 import pytest
 import torch
+from mmengine.registry import MODELS
+from mmengine.runner import CheckpointLoader
+from torch import nn
 
 from dpk_mm.errors import UsageError
 from dpk_mm.models.pairing.networks import read_network
-from dpk_mm.models.pairing.probe import build, look_at
+from dpk_mm.models.pairing.probe import Feature, _is_stage, build, look_at
 from tests.helpers.small_runs import classifier, convnext, yolox
 
 
@@ -73,6 +76,41 @@ def test_tokens(kwargs, extra):
     assert (last.tokens, last.extra_tokens, last.cells, last.stride) == (True, extra, (4, 4), 16)
     assert found.own_size == (64, 64)
     assert found.logits == 'head.layers.head'
+
+
+def test_the_tuple_of_a_backbone_that_returns_its_stages():
+    cfg = classifier(8)
+    cfg['backbone'] = dict(cfg['backbone'], out_indices=(0, 1, 2, 3))
+    found = look(cfg)
+    assert [(f.source, f.index, f.channels) for f in found.features] == [
+        ('backbone', i, 8 * 2**i) for i in range(4)
+    ]
+
+
+@pytest.mark.parametrize(
+    ('cells', 'expected'),
+    [(196, False), (224, True), (112, True), (109, True), (32, True), (7, True)],
+)
+def test_attention_maps_are_no_stages(cells, expected):
+    feature = Feature('x', None, 8, (cells, cells), 224 / cells)
+    assert _is_stage(feature, (224, 224)) is expected
+
+
+def test_a_model_that_loads_when_it_is_built():
+    @MODELS.register_module(force=True)
+    class LoadsEarly(nn.Module):
+        def __init__(self, **kwargs):
+            CheckpointLoader.load_checkpoint('https://somewhere/weights.pth')
+
+    try:
+        with pytest.raises(
+            UsageError, match='it loads https://somewhere/weights.pth when it is built'
+        ):
+            look(dict(classifier(8), backbone=dict(type='LoadsEarly')))
+    finally:
+        MODELS._module_dict.pop('LoadsEarly')
+    with pytest.raises(FileNotFoundError):
+        CheckpointLoader.load_checkpoint('nowhere.pth')
 
 
 def test_a_network_of_timm():

@@ -85,5 +85,8 @@ def test_several_levels_are_recorded_one_by_one():
     pairs = [LevelPair(first, first), LevelPair(last, last)]
     assert [p.student.source for p in one_by_one(pairs)] == ['layer3', 'layer4']
     assert one_by_one(pairs[1:]) == pairs[1:]
+    whole = [last._replace(index=i) for i in range(2)]
+    mixed = one_by_one([LevelPair(whole[0], first), LevelPair(whole[1], last)])
+    assert [(p.student.index, p.teacher.source) for p in mixed] == [(0, 'layer3'), (1, 'layer4')]
     hidden = last._replace(alone='')
     assert one_by_one([pairs[0], LevelPair(hidden, hidden)]) == [LevelPair(hidden, hidden)]
