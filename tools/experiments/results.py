@@ -10,15 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from dpk_mm.analysis.training_curves import (
-    MASK_RATIO_PREFIX,
-    SIMILARITY_PREFIX,
-    Scalars,
-    load_scalars,
-)
+from dpk_mm.analysis.epoch_curves import epoch_means
+from dpk_mm.analysis.training_curves import MASK_RATIO_PREFIX, SIMILARITY_PREFIX, load_scalars
 from dpk_mm.errors import UsageError
 from dpk_mm.fileio import write_text_atomically
 
@@ -96,32 +91,6 @@ class ResultsFile:
                 self._lines[name] = result
             lines = sorted(self._lines.values(), key=lambda r: self._order.get(r['entry'], -1))
             write_results(self.path, lines)
-
-
-def epoch_means(scalars: Scalars, prefix: str) -> dict[str, list[float | None]]:
-    """Means over the logged iterations of each epoch.
-
-    Args:
-        scalars: Of a training.
-        prefix: Of the names, such as ``'mask_ratio/'``.
-
-    Returns:
-        Rest of the name -> one value per epoch, rounded to four digits; None where nothing was
-        logged.
-    """
-    epochs = [int(record['epoch']) for record in scalars.train if 'epoch' in record]
-    means: dict[str, list[float | None]] = {}
-    for key in scalars.names():
-        if not key.startswith(prefix):
-            continue
-        values: list[list[float]] = [[] for _ in range(max(epochs, default=0))]
-        for record in scalars.train:
-            if key in record and 'epoch' in record:
-                values[int(record['epoch']) - 1].append(record[key])
-        means[key.removeprefix(prefix)] = [
-            round(float(np.mean(v)), 4) if v else None for v in values
-        ]
-    return means
 
 
 def read_curves(folder: Path) -> dict[str, dict[str, list[float | None]]]:

@@ -3,10 +3,8 @@ import subprocess
 
 import pytest
 
-from dpk_mm.analysis.training_curves import Scalars
 from dpk_mm.errors import UsageError
 from tools.experiments.results import (
-    epoch_means,
     git_commit,
     metric_value,
     read_curves,
@@ -47,12 +45,6 @@ def records():
     ]
     train.append({'iter': 4, 'epoch': 3, 'loss': 1.0})
     return train
-
-
-def test_means_of_each_epoch():
-    assert epoch_means(Scalars(records(), []), 'mask_ratio/') == {'P4': [0.8, 0.375, None]}
-    assert epoch_means(Scalars(records(), []), 'similarity/') == {'P4': [0.2, 0.625, None]}
-    assert epoch_means(Scalars([{'iter': 1, 'epoch': 1, 'loss': 1.0}], []), 'mask_ratio/') == {}
 
 
 def write_scalars(folder, lines):

@@ -1,0 +1,29 @@
+"""Draws CKA and mask ratio by epoch for several trainings, such as one student with several teachers."""
+
+import argparse
+
+from dpk_mm.analysis.epoch_curves import plot_epochs
+from dpk_mm.analysis.training_curves import load_scalars
+from dpk_mm.cli.errors import readable_errors
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        'runs', nargs='+', metavar='[NAME=]RUN', help='work dir of a training, or its scalars.json'
+    )
+    parser.add_argument('--out', required=True, help='image to write, e.g. epochs.png')
+    parser.add_argument('--title', default='')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    named = [run.split('=', 1) if '=' in run else [run, run] for run in args.runs]
+    stages = plot_epochs({name: load_scalars(path) for name, path in named}, args.out, args.title)
+    print(f'{args.out}: {len(named)} runs, stages {", ".join(stages)}')
+
+
+if __name__ == '__main__':
+    with readable_errors('epoch_curves.py'):
+        main()
