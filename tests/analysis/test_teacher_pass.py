@@ -1,0 +1,127 @@
+import pytest
+import torch
+from mmengine.config import Config
+
+from dpk_mm.analysis.calibration import expected_calibration_error
+from dpk_mm.analysis.feature_similarity import image_loader
+from dpk_mm.analysis.teacher_pass import measure_teacher, why_it_does_not_fit
+from dpk_mm.errors import UsageError
+from dpk_mm.functional.similarity import cka_from_sums, hsic_sums
+
+from ..helpers.small_runs import Noise, build, classifier, distilled, yolox
+
+
+def config(teacher, student=None, boxes=False, **more):
+    collate = 'pseudo_collate' if boxes else 'default_collate'
+    student = student or (yolox() if boxes else classifier())
+    return Config(
+        dict(
+            model=dict(distilled(student, teacher), teacher_ckpt=None),
+            default_scope='mmdet' if boxes else 'mmpretrain',
+            val_dataloader=dict(
+                dataset=dict(type=Noise, size=20, boxes=boxes),
+                batch_size=2,
+                collate_fn=dict(type=collate),
+                sampler=dict(type='DefaultSampler', shuffle=False),
+            ),
+            val_evaluator=dict(type='Accuracy', topk=(1,)),
+            **more,
+        )
+    )
+
+
+def save(path, model, seed):
+    network = build(model)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) / 4
+    torch.save({'state_dict': network.state_dict()}, path)
+    return network.eval()
+
+
+@pytest.fixture(scope='module')
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('pair')
+    cfg = config(classifier(12))
+    cfg.model.teacher_ckpt = str(folder / 'teacher.pth')
+    teacher = save(folder / 'teacher.pth', classifier(12), 1)
+    student = save(folder / 'student.pth', classifier(), 2)
+    return cfg, teacher, student, str(folder / 'student.pth')
+
+
+def test_against_the_networks_themselves(pair):
+    cfg, teacher, student, checkpoint = pair
+    found = measure_teacher(cfg, checkpoint, images=16, batch_size=8)
+    probabilities, labels, sums = [], [], {}
+    with torch.no_grad():
+        for batch in list(image_loader(cfg, 'val', 8))[:2]:
+            inputs = batch['inputs'].flip(1).float() / 255  # to_rgb
+            probabilities.append(teacher(inputs).softmax(1))
+            labels += [sample.gt_label.item() for sample in batch['data_samples']]
+            pairs = zip(student.backbone(inputs), teacher.backbone(inputs), strict=True)
+            for index, features in enumerate(pairs):
+                name = f'backbone[{index}]'
+                sums[name] = sums.get(name, 0) + hsic_sums(*features)
+    top, predicted = torch.cat(probabilities).max(1)
+    correct = predicted == torch.tensor(labels)
+    assert found.images == 16
+    assert found.metrics['accuracy/top1'] == pytest.approx(100 * correct.float().mean().item())
+    assert found.calibration_error == pytest.approx(
+        expected_calibration_error(top.tolist(), correct.tolist()), abs=1e-5
+    )
+    assert found.cka == pytest.approx(
+        {k: float(cka_from_sums(v)) for k, v in sums.items()}, abs=1e-4
+    )
+    assert found.parameters == sum(p.numel() for p in teacher.parameters())
+    buffers = sum(b.numel() * b.element_size() for b in teacher.buffers())
+    assert found.megabytes == pytest.approx((4 * found.parameters + buffers) / 1e6)
+    assert found.milliseconds > 0 and found.peak_megabytes is None
+
+
+def test_without_a_student_there_is_no_cka(pair):
+    assert measure_teacher(pair[0], images=8, batch_size=8).cka == {}
+
+
+def test_too_few_images(pair):
+    with pytest.raises(UsageError, match='no image was measured'):
+        measure_teacher(pair[0], images=7, batch_size=8)
+
+
+def test_a_pair_that_fits(pair):
+    before = torch.get_rng_state()
+    assert why_it_does_not_fit(pair[0]) is None
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_why_a_pair_does_not_fit(pair, tmp_path):
+    cfg = config(classifier(8))
+    assert 'the teacher has no checkpoint' in why_it_does_not_fit(cfg)
+    cfg.model.teacher_ckpt = pair[0].model.teacher_ckpt  # twelve channels
+    assert 'teacher.pth' in why_it_does_not_fit(cfg)
+    cfg.model.teacher_ckpt = str(tmp_path / 'none.pth')
+    assert 'none.pth' in why_it_does_not_fit(cfg)
+    # the loss was made for a teacher of eight channels
+    cfg = Config(pair[0].to_dict())
+    cfg.model.distiller.distill_losses.loss_kd.transforms.last.teacher_channels = 64
+    assert why_it_does_not_fit(cfg).endswith('.')
+
+
+def test_a_detector_has_no_calibration_error_and_is_scored_on_its_images(tmp_path):
+    from mmengine.evaluator import BaseMetric
+
+    class OfImages(BaseMetric):
+        img_ids = None
+
+        def process(self, data_batch, data_samples):
+            self.results += [sample['img_id'] for sample in data_samples]
+
+        def compute_metrics(self, results):
+            return {'coco/bbox_mAP': float(results == self.img_ids == list(range(8)))}
+
+    cfg = config(yolox(16), boxes=True)
+    cfg.val_evaluator = dict(type=OfImages)
+    cfg.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
+    save(tmp_path / 'teacher.pth', yolox(16), 1)
+    found = measure_teacher(cfg, images=8, batch_size=4)
+    assert found.metrics == {'coco/bbox_mAP': 1.0}
+    assert found.calibration_error is None

@@ -1,0 +1,80 @@
+import pytest
+
+from tools.experiments.teacher_selection.race import entrants, run_race
+
+
+class FakeTrainer:
+    """Trains in no time: scores by teacher, seconds by the part of the schedule."""
+
+    def __init__(self, scores, seconds=100.0):
+        self.scores, self.seconds, self.calls, self.spent = scores, seconds, [], 0.0
+
+    def train(self, configs, fraction, seed):
+        self.calls.append((list(configs), fraction, seed))
+        self.spent += self.seconds * fraction * len(configs)
+        return {
+            name: {'score': self.scores[name] + seed, 'seconds': self.seconds * fraction}
+            for name in configs
+        }
+
+
+SCORES = {'a': 50.0, 'b': 60.0, 'c': 55.0, 'd': 40.0, 'e': 45.0}
+
+
+def race(trainer, budget=1e9, seeds=(0, 1), fractions=(0.25, 0.5), of_one=100.0):
+    return run_race(
+        dict.fromkeys(SCORES), trainer, fractions, seeds, lambda: budget - trainer.spent, of_one
+    )
+
+
+def test_half_of_the_teachers_go_on():
+    trainer = FakeTrainer(SCORES)
+    first, second = race(trainer)
+    assert trainer.calls == [
+        (['a', 'b', 'c', 'd', 'e'], 0.25, 0),
+        (['a', 'b', 'c', 'd', 'e'], 0.25, 1),
+        (['b', 'c', 'a'], 0.5, 0),
+        (['b', 'c', 'a'], 0.5, 1),
+    ]
+    assert first.scores['d'] == {0: 40.0, 1: 41.0}
+    assert second.scores == {
+        'b': {0: 60.0, 1: 61.0},
+        'c': {0: 55.0, 1: 56.0},
+        'a': {0: 50.0, 1: 51.0},
+    }
+    assert (first.seconds, second.seconds) == (250.0, 300.0)
+    assert first.whole and second.whole
+
+
+@pytest.mark.parametrize(
+    ('budget', 'calls', 'rounds', 'whole'),
+    [
+        (124.0, 0, 0, []),
+        (125.0, 1, 1, [False]),
+        (250.0, 2, 1, [True]),
+        (401.0, 3, 2, [True, False]),
+    ],
+)
+def test_no_seed_is_begun_that_the_budget_has_no_time_for(budget, calls, rounds, whole):
+    trainer = FakeTrainer(SCORES)
+    found = race(trainer, budget)
+    assert (len(trainer.calls), len(found)) == (calls, rounds)
+    assert [r.whole for r in found] == whole
+    assert trainer.spent <= budget
+
+
+def test_the_time_that_trainings_take_is_learnt():
+    # thought to take 10 s, they take 100: the second seed would not end in time
+    trainer = FakeTrainer(SCORES)
+    assert len(race(trainer, 200.0, of_one=10.0)) == 1
+    assert len(trainer.calls) == 1
+
+
+def test_as_many_teachers_as_there_is_time_for():
+    names = list('abcde')
+    # five: (5 + 3 * 2) / 4 of a schedule a seed; four: (4 + 2 * 2) / 4; three: (3 + 2 * 2) / 4
+    assert entrants(names, (0.25, 0.5), 2, 2 * 275.0, 100.0) == names
+    assert entrants(names, (0.25, 0.5), 2, 2 * 274.0, 100.0) == names[:4]
+    assert entrants(names, (0.25, 0.5), 2, 2 * 175.0, 100.0) == names[:3]
+    assert entrants(names, (0.25, 0.5), 2, 0.0, 100.0) == names[:2]
+    assert entrants(['a'], (0.25, 0.5), 2, 0.0, 100.0) == ['a']

@@ -1,0 +1,71 @@
+import pytest
+from mmengine.config import Config
+
+from dpk_mm.errors import UsageError
+from tools.experiments.teacher_selection.schedule import length_of, shortened
+
+
+def config(**more):
+    return Config(
+        dict(
+            train_cfg=dict(by_epoch=True, max_epochs=40, val_interval=1),
+            param_scheduler=[
+                dict(type='LinearLR', begin=0, end=500, by_epoch=False),
+                dict(type='MultiStepLR', begin=0, end=40, milestones=[20, 30], by_epoch=True),
+                dict(type='CosineAnnealingLR', T_max=40, end=40, eta_min=0.1),
+            ],
+            default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, save_best='x')),
+            **more,
+        )
+    )
+
+
+def test_everything_is_scaled():
+    cfg = config()
+    short = shortened(cfg, 0.25)
+    assert length_of(short) == ('max_epochs', 10)
+    assert short.train_cfg.val_interval == 10
+    warmup, steps, cosine = short.param_scheduler
+    assert (warmup.begin, warmup.end) == (0, 125)
+    assert (steps.end, steps.milestones) == (10, [5, 8])
+    assert (cosine.T_max, cosine.end, cosine.eta_min) == (10, 10, 0.1)
+    assert short.default_hooks.checkpoint == dict(
+        type='CheckpointHook', interval=10, max_keep_ckpts=1
+    )
+    assert length_of(cfg) == ('max_epochs', 40) and cfg.train_cfg.val_interval == 1
+
+
+def test_iterations_a_single_scheduler_and_one_for_each_optimizer():
+    cfg = Config(
+        dict(
+            train_cfg=dict(by_epoch=False, max_iters=1000),
+            param_scheduler=dict(
+                architecture=dict(type='PolyLR', end=1000),
+                distiller=[dict(type='PolyLR', end=500)],
+            ),
+        )
+    )
+    short = shortened(cfg, 0.1)
+    assert length_of(short) == ('max_iters', 100)
+    assert short.param_scheduler.architecture.end == 100
+    assert short.param_scheduler.distiller[0].end == 50
+    cfg.param_scheduler = dict(type='PolyLR', end=1000)
+    assert shortened(cfg, 0.5).param_scheduler.end == 500
+
+
+def test_one_epoch_is_left_and_the_schedulers_follow_it():
+    short = shortened(config(), 0.001)
+    assert length_of(short) == ('max_epochs', 1)
+    assert short.param_scheduler[2].T_max == 1
+    assert short.param_scheduler[0].end == round(500 / 40)
+
+
+@pytest.mark.parametrize('fraction', [0, -0.5, 1.5])
+def test_other_parts(fraction):
+    with pytest.raises(UsageError, match=r'must be in \(0, 1\]'):
+        shortened(config(), fraction)
+
+
+def test_a_config_without_a_length():
+    with pytest.raises(UsageError, match='no train_cfg.max_epochs or max_iters'):
+        length_of(Config(dict(train_cfg=dict(type='Loop'))))

@@ -1,0 +1,184 @@
+"""The teachers of the command line, and the config of each pair."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from dpk_mm.analysis.loading import read_config
+from dpk_mm.checkpoint.student_config import is_distillation, student_config
+from dpk_mm.errors import UsageError
+from dpk_mm.models.pairing import complete, is_short
+
+_PATTERN = re.compile(r'(?:(?P<name>[^=:/]+)=)?(?P<config>.+?\.py)(?:[:=](?P<checkpoint>.+))?')
+FORM = '[NAME=]CONFIG.py:CHECKPOINT'
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One teacher of the command line.
+
+    Attributes:
+        name: Unique; also the name of folders.
+        config: File of the teacher's own config, or of a whole distillation with this teacher.
+        checkpoint: Its checkpoint, a file or a URL; None takes that of the distillation, or what the zoo publishes.
+    """
+
+    name: str
+    config: str
+    checkpoint: str | None
+
+
+def parse_candidates(texts: Sequence[str]) -> list[Candidate]:
+    """Reads the teachers of the command line.
+
+    Args:
+        texts: Each ``[NAME=]CONFIG.py:CHECKPOINT`` or ``CONFIG.py=CHECKPOINT``; the name is by default that of the
+            config, or of the checkpoint's folder where several have one config.
+
+    Raises:
+        UsageError: If a text has another form, a checkpoint does not exist, or there are less than two teachers.
+    """
+    parts = []
+    for text in texts:
+        match = _PATTERN.fullmatch(text)
+        if match is None:
+            raise UsageError(f'--teachers {text}: expected {FORM}.')
+        checkpoint = match['checkpoint']
+        if checkpoint and '://' not in checkpoint and not Path(checkpoint).is_file():
+            raise UsageError(f'--teachers {text}: there is no checkpoint {checkpoint}.')
+        parts.append((match['name'], match['config'], checkpoint))
+    if len(parts) < 2:
+        raise UsageError('--teachers: nothing to choose; give at least two teachers.')
+    stems = [Path(config).stem for _, config, _ in parts]
+    found: list[Candidate] = []
+    for (name, config, checkpoint), stem in zip(parts, stems, strict=True):
+        if name is None:
+            several = stems.count(stem) > 1 and checkpoint is not None
+            name = Path(checkpoint).parent.name or stem if several else stem
+        name = re.sub(r'[^\w.-]', '_', name)
+        if any(name == other.name for other in found):
+            raise UsageError(
+                f'--teachers: two are called {name}; give them names, such as small={config}:{checkpoint}.'
+            )
+        found.append(Candidate(name, config, checkpoint))
+    return found
+
+
+def pair_config(student: Config, candidate: Candidate, method: str | None = None) -> Config:
+    """The whole distillation of a student and one teacher.
+
+    Args:
+        student: A plain config of the student, which needs ``method``; or a distillation, whose teacher is replaced.
+        candidate: The teacher. Where its config is a distillation, of the same student, that is taken as it is.
+        method: Name of a method, for a plain student; see ``dpk_mm.models.pairing.complete``.
+
+    Returns:
+        A config that can be trained.
+
+    Raises:
+        UsageError: If the two do not fit, or something is missing.
+    """
+    zoo = '::' in candidate.config
+    teacher = None if zoo else read_config(candidate.config)
+    if teacher is not None and is_distillation(teacher):
+        cfg = complete(teacher).cfg if is_short(teacher) else teacher
+        if student_config(cfg).model != student_config(student).model:
+            raise UsageError(f'{candidate.config} is a distillation of another student.')
+    elif is_distillation(student) and not is_short(student):
+        if teacher is None:
+            raise UsageError(
+                f'{candidate.config}: a teacher from the zoo needs a plain student and --method.'
+            )
+        cfg = copy.deepcopy(student)
+        cfg.model.teacher = _plain_model(teacher)
+    else:
+        cfg = complete(_short(student, candidate, method)).cfg
+    if candidate.checkpoint is not None:
+        given = candidate.checkpoint
+        cfg.model.teacher_ckpt = given if '://' in given else os.path.abspath(given)
+    if not cfg.model.get('teacher_ckpt'):
+        raise UsageError(f'{candidate.name} has no checkpoint: write {FORM}.')
+    return cfg
+
+
+def _plain_model(cfg: Config) -> ConfigDict:
+    model = ConfigDict(copy.deepcopy(cfg.model))
+    model.setdefault('_scope_', cfg.get('default_scope', 'mmengine'))
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return model
+
+
+def _short(student: Config, candidate: Candidate, method: str | None) -> Config:
+    cfg = copy.deepcopy(student)
+    if is_short(cfg):
+        cfg.model.teacher = candidate.config
+        if method is not None:
+            cfg.model.method = method
+        return cfg
+    if method is None:
+        raise UsageError(
+            "STUDENT is a plain config: say with --method what its teachers teach by, such as 'kd', or give a "
+            'distillation.'
+        )
+    short = dict(
+        type='DPKDistill',
+        _scope_='mmrazor',
+        architecture=_plain_model(cfg),
+        teacher=candidate.config,
+        method=method,
+    )
+    if candidate.checkpoint is not None:
+        short['teacher_ckpt'] = candidate.checkpoint
+    cfg.model = ConfigDict(short)
+    return cfg
+
+
+def plain_training(cfg: Config) -> Config:
+    """The training of the student alone, with the schedule of the distillation."""
+    alone = student_config(cfg)
+    wrapper: dict[str, Any] = dict(alone.get('optim_wrapper') or {})
+    if 'architecture' in wrapper:  # one optimizer for the student and one for the distiller
+        own = wrapper.pop('architecture')
+        for key in ('constructor', 'distiller'):
+            wrapper.pop(key, None)
+        alone.optim_wrapper = ConfigDict({**wrapper, **own})
+    return alone
+
+
+def set_data(cfg: Config, folder: str) -> None:
+    """Sets ``data_root`` of all datasets, in place.
+
+    Raises:
+        UsageError: If there is no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise UsageError(f'--data: there is no folder {folder}.')
+    root = os.path.join(os.path.abspath(folder), '')
+    for name in LOADERS:
+        loader = cfg.get(name)
+        dataset = loader.get('dataset') if loader else None
+        while isinstance(dataset, dict) and isinstance(dataset.get('dataset'), dict):
+            dataset = dataset['dataset']  # repeated, or balanced
+        if isinstance(dataset, dict):
+            old = dataset.get('data_root')
+            dataset['data_root'] = root
+            for evaluator in (cfg.get(f'{name.split("_")[0]}_evaluator'),):
+                _move_annotations(evaluator, old, root)
+
+
+def _move_annotations(evaluator: Any, old: str | None, root: str) -> None:
+    """The annotation file of an evaluator, where it is in the dataset's folder."""
+    for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
+        file = metric.get('ann_file') if isinstance(metric, dict) else None
+        if file and old and file.startswith(old):
+            metric['ann_file'] = root + file[len(old) :].lstrip('/')

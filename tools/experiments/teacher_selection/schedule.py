@@ -1,0 +1,73 @@
+"""A training cut to a part of its length."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from mmengine.config import Config
+
+from dpk_mm.errors import UsageError
+
+_POINTS = ('begin', 'end', 'T_max', 'step_size', 'total_iters')
+
+
+def length_of(cfg: Config) -> tuple[str, int]:
+    """``'max_epochs'`` or ``'max_iters'`` of a training, and its value.
+
+    Raises:
+        UsageError: If the config says neither.
+    """
+    train = cfg.get('train_cfg') or {}
+    for key in ('max_epochs', 'max_iters'):
+        if train.get(key):
+            return key, int(train[key])
+    raise UsageError('the config has no train_cfg.max_epochs or max_iters: give a whole training.')
+
+
+def shortened(cfg: Config, fraction: float) -> Config:
+    """A training of ``fraction`` of the epochs (or iterations), with all of its learning-rate schedule.
+
+    The schedulers are scaled with it: a race of trainings that only broke off would be decided by the learning rate
+    that they have at that time. Validation and checkpoint come at the end alone.
+
+    Args:
+        cfg: Left unchanged.
+        fraction: In (0, 1]; at least one epoch is left.
+
+    Raises:
+        UsageError: If the fraction is out of range.
+    """
+    if not 0 < fraction <= 1:
+        raise UsageError(f'a part of a training must be in (0, 1], but is {fraction:g}.')
+    cfg = copy.deepcopy(cfg)
+    key, length = length_of(cfg)
+    short = max(1, round(length * fraction))
+    factor = short / length
+    cfg.train_cfg[key] = short
+    cfg.train_cfg.val_interval = short
+    cfg.train_cfg.pop('val_begin', None)
+    cfg.train_cfg.pop('dynamic_intervals', None)
+    schedulers: Any = cfg.get('param_scheduler')
+    for scheduler in _dicts(schedulers):
+        for point in _POINTS:
+            value = scheduler.get(point)
+            if isinstance(value, int) and value > 0:
+                scheduler[point] = max(1, round(value * factor))
+        if 'milestones' in scheduler:
+            scheduler['milestones'] = [max(1, round(m * factor)) for m in scheduler['milestones']]
+    hooks = cfg.setdefault('default_hooks', {})
+    checkpoint = dict(hooks.get('checkpoint') or dict(type='CheckpointHook'))
+    for name in ('save_best', 'rule', 'save_begin'):
+        checkpoint.pop(name, None)
+    hooks['checkpoint'] = dict(checkpoint, interval=short, max_keep_ckpts=1)
+    return cfg
+
+
+def _dicts(schedulers: Any) -> list[Any]:
+    """The schedulers of a config: a dict, a list of them, or these by the name of an optimizer."""
+    if isinstance(schedulers, dict) and 'type' not in schedulers:
+        return [s for value in schedulers.values() for s in _dicts(value)]
+    if isinstance(schedulers, dict):
+        return [schedulers]
+    return [s for s in schedulers or [] if isinstance(s, dict)]
