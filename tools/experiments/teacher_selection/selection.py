@@ -198,7 +198,8 @@ def select(
         )
         if selection.rounds:
             selection.verdict = decide(selection.rounds[-1].scores)
-        if len(selection.rounds) < len(fractions) or not all(r.whole for r in selection.rounds):
+        whole = len(selection.rounds) == len(fractions) and selection.rounds[-1].whole
+        if selection.rounds and not whole:
             selection.notes.append('- The race was not finished, for the budget.')
     selection.seconds = spent + looks.seconds + counted.seconds
     _write(selection, pairs[selection.best], folder)
