@@ -134,14 +134,15 @@ def select(
     misfits: dict[str, str] = {}
     looks = Passes(folder, images, device)
     for candidate in candidates:
+        why: str | None = None
         try:
             cfg = pair_config(student, candidate, method)
             length_of(cfg)
+        except UsageError as error:
+            why = str(error)
+        else:
             if change is not None:
                 change(cfg)
-        except UsageError as error:
-            why: str | None = str(error)
-        else:
             why = looks.misfit(candidate.name, cfg)
         if why is None:
             pairs[candidate.name] = cfg

@@ -1,0 +1,80 @@
+"""The commands that draw the paper's pictures, run in this process."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+ANALYSIS = Path(__file__).parents[2] / 'tools' / 'analysis'
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a tool; what it printed comes back."""
+
+    def call(name, *arguments):
+        monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, arguments)])
+        runpy.run_path(str(ANALYSIS / f'{name}.py'), run_name='__main__')
+        return capsys.readouterr().out
+
+    return call
+
+
+def results(folder):
+    lines = [
+        {'method': 'baseline', 'teacher': None, 'scores': {'test': 60.0}, 'teacher_scores': None},
+        *(
+            {'method': 'kd', 'teacher': t, 'scores': {'test': s}, 'teacher_scores': {'test': own}}
+            for t, s, own in (('a', 63.0, 80.0), ('b', 64.0, 90.0))
+        ),
+    ]
+    path = folder / 'results.jsonl'
+    path.write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
+    return path
+
+
+def test_scores_by_teacher_as_a_table_and_as_a_picture(run, tmp_path):
+    path = results(tmp_path)
+    printed = run('teacher_results', path, '--out', tmp_path / 'table.md')
+    assert '90.00' in printed and str(tmp_path / 'table.md') in printed.replace('\n', '')
+    assert (tmp_path / 'table.md').read_text() == (
+        "| student | teacher | teacher's score | baseline | kd |\n"
+        '| --- | --- | ---: | ---: | ---: |\n'
+        '| - | a | 80.00 | 60.00 | 63.00 |\n'
+        '| - | b | 90.00 | 60.00 | 64.00 |\n'
+    )
+    run('teacher_results', path, '--layout', 'pairs', '--out', tmp_path / 'pairs.md')
+    assert '| b | 90.00 | - | baseline | 60.00 |' in (tmp_path / 'pairs.md').read_text()
+    run('teacher_results', path, '--out', tmp_path / 'picture.svg')
+    assert 'svg' in (tmp_path / 'picture.svg').read_text()[:500]
+
+
+def test_scores_by_teacher_for_another_kind_of_file(run, tmp_path):
+    with pytest.raises(SystemExit, match='the suffix must be one of .png, .svg, .pdf or .md'):
+        run('teacher_results', results(tmp_path), '--out', tmp_path / 'x.txt')
+
+
+def test_curves_by_epoch(run, tmp_path):
+    for name in ('a', 'b'):
+        file = tmp_path / name / 'stamp' / 'vis_data' / 'scalars.json'
+        file.parent.mkdir(parents=True)
+        record = {'iter': 1, 'epoch': 1, 'mask_ratio/last': 0.5, 'similarity/last': 0.5}
+        file.write_text(json.dumps(record))
+    out = tmp_path / 'epochs.png'
+    runs = [f'small={tmp_path / "a"}', f'large={tmp_path / "b"}']
+    assert run('epoch_curves', *runs, '--out', out) == f'{out}: 2 runs, stages last\n'
+    assert out.stat().st_size > 5000
+    with pytest.raises(
+        SystemExit, match=r'epoch_curves.py: .*none does not exist: give the work dir'
+    ):
+        run('epoch_curves', tmp_path / 'none', '--out', out)
+
+
+def test_similarities_need_a_name_for_each_student(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run('feature_similarity', 'c.py', 'x.pth', '--out', tmp_path / 'x.png')
+    assert 'x.pth has no name: write NAME=CHECKPOINT' in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r'feature_similarity.py: there is no config c.py'):
+        run('feature_similarity', 'c.py', 'a=x.pth', '--out', tmp_path / 'x.png')
