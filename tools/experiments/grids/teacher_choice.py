@@ -92,3 +92,23 @@ entries += [
     for seed in seeds
     for width in widths
 ]
+# For the pictures of docs/pictures.md: the first student with DPK under a small and a large teacher.
+loss = 'model.distiller.distill_losses.loss_feat'
+entries += [
+    dict(
+        name=f'dpk-w8-{name}-s0',
+        config=f'{folder}/dpk.py',
+        method='dpk',
+        teacher=f'teacher-{name}',
+        setting={'student width': 8},
+        options={
+            **network('model.teacher', teachers[name][0]),
+            **network('model.architecture', 8),
+            **{k: v for k, v in of_students.items() if 'optim_wrapper' not in k},
+            'optim_wrapper.architecture.optimizer.lr': 0.1,
+            f'{loss}.loss_weight': 250.0,
+            f'{loss}.transforms.last.teacher_channels': 8 * teachers[name][0],
+        },
+    )
+    for name in ('w6', 'w16')
+]

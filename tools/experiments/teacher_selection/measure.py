@@ -11,6 +11,8 @@ from ..intervals import paired_difference, spread
 from .verdict import kendall_tau, ranking
 
 SIZE = 'backbone.base_channels'
+#: What the students of the grid learn by.
+METHOD = 'kd'
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,13 @@ class Choice:
 def read_truth(results: Sequence[Mapping[str, Any]]) -> list[Truth]:
     """The trainings of each student, from the results of the grid ``teacher_choice``."""
     teachers = {r['label']: r for r in results if r['method'] == TEACHER}
+    by_student: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        if result['method'] == METHOD:
+            student = ', '.join(f'{k} {v}' for k, v in result['setting'].items())
+            by_student.setdefault(student, []).append(result)
     found = []
-    students = dict.fromkeys(
-        ', '.join(f'{k} {v}' for k, v in r['setting'].items()) for r in results if r['teacher']
-    )
-    for student in students:
-        runs = [
-            r
-            for r in results
-            if r['teacher'] and ', '.join(f'{k} {v}' for k, v in r['setting'].items()) == student
-        ]
+    for student, runs in by_student.items():
         scores: dict[str, dict[int, float]] = {}
         for run in runs:
             scores.setdefault(run['teacher'], {})[run['seed']] = run['scores']['test']
