@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from rich.console import Console
 from rich.table import Table
 
@@ -50,7 +51,7 @@ def parse_args() -> argparse.Namespace:
         help='parts of the schedule that the rounds of the race train (default: 0.1 0.3)',
     )
     parser.add_argument('--workers', type=int, default=1, help='trainings at a time (default: 1)')
-    parser.add_argument('--device', default='cpu', help='of the look (default: cpu)')
+    parser.add_argument('--device', default=get_device(), help='of the look (default: %(default)s)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     return parser.parse_args()
 

@@ -17,7 +17,7 @@ from ..models.losses import DPKLoss
 from ..models.teacher.checkpoint import load_teacher
 from ..modules import FixedMaskRatio
 from .calibration import expected_calibration_error
-from .feature_similarity import Taps, image_loader, pair_of_stages, recorded_modules
+from .feature_similarity import BATCH_SIZE, Taps, image_loader, pair_of_stages, recorded_modules
 from .loading import PathLike, build_model, load_student_weights, read_config, scope_of
 
 #: What a network or a loss raises for a partner that does not fit.
@@ -87,7 +87,7 @@ def measure_teacher(
     cfg: PathLike | Config,
     student_ckpt: PathLike | None = None,
     images: int = 500,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     device: str | torch.device = 'cpu',
 ) -> TeacherPass:
     """Looks at the teacher of a distillation on validation images, as the student sees them.
@@ -96,7 +96,7 @@ def measure_teacher(
         cfg: Of the distillation.
         student_ckpt: Of a student, trained briefly, for CKA; it is measured on the first eight batches.
         images: How many at most, in whole batches.
-        batch_size: Images of a batch.
+        batch_size: Images of a batch; by default that of the validation, but from 4, which CKA needs, to 32.
         device: Torch device.
 
     Raises:
@@ -105,6 +105,9 @@ def measure_teacher(
     cfg = read_config(cfg)
     model = _load(cfg).to(device)
     cuda = torch.device(device).type == 'cuda'
+    if batch_size is None:
+        own = (cfg.get('val_dataloader') or {}).get('batch_size', 1)
+        batch_size = min(BATCH_SIZE, max(MIN_SAMPLES, own))
     with torch.no_grad(), scope_of(cfg):
         loader = image_loader(cfg, 'val', batch_size)
         evaluator = Evaluator(cfg.val_evaluator)

@@ -82,6 +82,17 @@ def test_without_a_student_there_is_no_cka(pair):
     assert measure_teacher(pair[0], images=8, batch_size=8).cka == {}
 
 
+@pytest.mark.parametrize(('own', 'images'), [(2, 4 * 2), (5, 5), (64, None)])
+def test_the_batch_size_is_that_of_the_validation_within_limits(pair, own, images):
+    cfg = Config(pair[0].to_dict())
+    cfg.val_dataloader.batch_size = own
+    if images is None:  # 32 are more than there are
+        with pytest.raises(UsageError, match='less than a batch of 32'):
+            measure_teacher(cfg)
+    else:
+        assert measure_teacher(cfg, images=9).images == images
+
+
 def test_too_few_images(pair):
     with pytest.raises(UsageError, match='no image was measured'):
         measure_teacher(pair[0], images=7, batch_size=8)
