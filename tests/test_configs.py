@@ -266,7 +266,7 @@ def test_mini_configs_are_one_experiment(detector):
         plain = {key: value for key, value in cfg.model.teacher.items() if key != '_scope_'}
         assert plain == {key: value for key, value in teacher.model.items() if key != '_scope_'}
         assert cfg.model.inherit is None
-        assert cfg.model.teacher_ckpt == f'work_dirs/{detector}_teacher/epoch_8.pth'
+        assert cfg.model.teacher_ckpt == f'work_dirs/{detector}_teacher/epoch_18.pth'
         assert cfg.model.teacher_command.endswith(f'configs/mini/{detector}_teacher.py')
     weights = dpk.model.distiller.distill_losses.loss_dpk.criterion.weights
     assert weights == fgd.model.distiller.distill_losses.loss_fgd.weights

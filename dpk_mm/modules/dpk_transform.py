@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ..functional.masking import TokenMask, take_tokens
-from .hybrid_transform import HybridTransform, check_heads, check_sizes, init_linear
-from .tokens import PatchEmbed, PositionEmbedding, grid_of
+from .hybrid_transform import (
+    HybridTransform,
+    check_choice,
+    check_heads,
+    check_sizes,
+    init_linear,
+)
+from .tokens import OrthogonalPatchEmbed, PatchEmbed, PositionEmbedding, grid_of
 from .transformer import Transformer
+
+STUDENT_EMBEDS = ('own', 'tied', 'orthogonal')
+TEACHER_ENCODERS = ('own', 'shared', 'average')
 
 
 class DPKTransform(HybridTransform):
@@ -40,10 +50,16 @@ class DPKTransform(HybridTransform):
         encode_first: Encode all tokens and mask after the encoders.
         prior: What replaces the masked tokens: 'teacher', 'zeros', 'mask_token' or 'none'; see
             :class:`HybridTransform`.
+        student_embed: The patch embedding of the student: one of its 'own'; 'tied', that of the teacher, for features
+            of equal width; or 'orthogonal', an :class:`~dpk_mm.modules.tokens.OrthogonalPatchEmbed`. The latter two
+            cannot turn the student's basis into the teacher's in the student's place.
+        teacher_encoder: The teacher's encoder: one of its 'own'; 'shared', that of the student; or 'average', the
+            moving average of the student's, which has no gradient.
+        average_momentum: Of that average, in [0, 1]; it is brought forward in each forward pass of a training.
 
     Raises:
-        ValueError: If a size is below 1, a depth below 0, heads do not divide a width, or the position embedding or the
-            prior is unknown.
+        ValueError: If a size is below 1, a depth below 0, heads do not divide a width, the momentum is outside [0, 1],
+            a name is unknown, or what it stands for needs the prior 'teacher' or equal widths.
 
     Source: Section 2.2 and A.2, Eq. 4; the priors: Table 7.
     """
@@ -63,6 +79,9 @@ class DPKTransform(HybridTransform):
         position_grid: int | tuple[int, int] = 14,
         encode_first: bool = False,
         prior: str = 'teacher',
+        student_embed: str = 'own',
+        teacher_encoder: str = 'own',
+        average_momentum: float = 0.99,
     ) -> None:
         width = decoder_embed_dims or embed_dims
         check_sizes(1, embed_dims=embed_dims, decoder_embed_dims=width)
@@ -73,15 +92,21 @@ class DPKTransform(HybridTransform):
         check_heads(heads_name, heads, 'decoder_embed_dims', width)
         super().__init__(student_channels, teacher_channels, patch_size, width, prior)
         self.encode_first = encode_first
+        self._check_forms(student_embed, teacher_encoder, average_momentum)
+        self.tied = student_embed == 'tied'
+        self.teacher_encoder_form = teacher_encoder
+        self.average_momentum = average_momentum
 
-        self.student_embed = PatchEmbed(student_channels, embed_dims, patch_size)
+        embed = OrthogonalPatchEmbed if student_embed == 'orthogonal' else PatchEmbed
+        if not self.tied:
+            self.student_embed = embed(student_channels, embed_dims, patch_size)
         if prior == 'teacher':
             self.teacher_embed = PatchEmbed(teacher_channels, embed_dims, patch_size)
         self.student_position = PositionEmbedding(embed_dims, position_embedding, position_grid)
         if prior == 'teacher':
             self.teacher_position = PositionEmbedding(embed_dims, position_embedding, position_grid)
         self.student_encoder = Transformer(embed_dims, encoder_depth, num_heads)
-        if prior == 'teacher':
+        if prior == 'teacher' and teacher_encoder != 'shared':
             self.teacher_encoder = Transformer(embed_dims, encoder_depth, num_heads)
         # One layer for both streams, so that the decoder gets their tokens in one space.
         self.encoder_to_decoder = nn.Linear(embed_dims, width, bias=False)
@@ -89,9 +114,39 @@ class DPKTransform(HybridTransform):
         self.decoder = Transformer(width, decoder_depth, heads)
         self.head = nn.Linear(width, teacher_channels * patch_size**2)
         self.apply(init_linear)
+        if teacher_encoder == 'average':
+            self.teacher_encoder.load_state_dict(self.student_encoder.state_dict())
+            self.teacher_encoder.requires_grad_(False)
+
+    def _check_forms(self, student_embed: str, teacher_encoder: str, momentum: float) -> None:
+        check_choice('student_embed', student_embed, STUDENT_EMBEDS)
+        check_choice('teacher_encoder', teacher_encoder, TEACHER_ENCODERS)
+        for name, value in (('student_embed', student_embed), ('teacher_encoder', teacher_encoder)):
+            if value in ('tied', 'shared', 'average') and self.prior != 'teacher':
+                raise ValueError(
+                    f"{name} is {value!r}, but with prior={self.prior!r} there are no teacher's tokens; leave it out."
+                )
+        if student_embed == 'tied' and self.student_channels != self.teacher_channels:
+            raise ValueError(
+                f"student_embed is 'tied', which needs features of equal width, but the student has "
+                f"{self.student_channels} channels and the teacher {self.teacher_channels}; use 'orthogonal'."
+            )
+        if not 0 <= momentum <= 1:
+            raise ValueError(f'average_momentum must be in [0, 1], but is {momentum}.')
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Brings the averaged encoder forward."""
+        pairs = zip(
+            self.teacher_encoder.parameters(), self.student_encoder.parameters(), strict=True
+        )
+        for average, parameter in pairs:
+            average.lerp_(parameter, 1 - self.average_momentum)
 
     def transform(self, student_feat: Tensor, teacher_feat: Tensor, mask: TokenMask) -> Tensor:
         """See :meth:`forward`; features of one H x W."""
+        if self.teacher_encoder_form == 'average' and self.training and torch.is_grad_enabled():
+            self._follow()
         grid = grid_of((teacher_feat.shape[-2], teacher_feat.shape[-1]), self.patch_size)
         student = self._stream('student', student_feat, grid, mask.student)
         teacher = None
@@ -103,9 +158,14 @@ class DPKTransform(HybridTransform):
 
     def _stream(self, side: str, feature: Tensor, grid: tuple[int, int], index: Tensor) -> Tensor:
         """``[N, C, H, W]`` -> the encoded tokens at ``index``, of the decoder's width."""
-        tokens = getattr(self, f'{side}_embed')(feature)
+        embed, encoder = f'{side}_embed', f'{side}_encoder'
+        if self.tied:
+            embed = 'teacher_embed'
+        if self.teacher_encoder_form == 'shared':
+            encoder = 'student_encoder'
+        tokens = getattr(self, embed)(feature)
         position = getattr(self, f'{side}_position')(grid, feature.device)
-        encoder = getattr(self, f'{side}_encoder')
+        encoder = getattr(self, encoder)
         tokens = tokens + position.to(tokens.dtype)
         if self.encode_first:
             tokens = take_tokens(encoder(tokens), index)

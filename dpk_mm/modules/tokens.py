@@ -47,6 +47,43 @@ class PatchEmbed(nn.Module):
         return self.proj(feature).flatten(2).transpose(1, 2)
 
 
+class OrthogonalPatchEmbed(nn.Module):
+    """A :class:`PatchEmbed` whose projection is orthogonal, whatever is learned.
+
+    With D >= C * k * k it is an isometry: it turns patches, and can change neither their lengths nor the angles between
+    them, so that it cannot take up a scale, or a basis that is not orthogonal, in the student's place. With a smaller
+    D its rows are orthonormal.
+
+    Args:
+        in_channels: C.
+        embed_dims: Width D of a token.
+        patch_size: k, in feature cells.
+
+    Source: VkD (CVPR 2024), whose projection is parametrised in the same way.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.in_channels = in_channels
+        self.proj = nn.utils.parametrizations.orthogonal(
+            nn.Linear(in_channels * patch_size**2, embed_dims, bias=False)
+        )
+        self.bias = nn.Parameter(torch.zeros(embed_dims))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """``[N, C, H, W]`` -> ``[N, ceil(H / k) * ceil(W / k), D]``, row by row."""
+        k = self.patch_size
+        height, width = feature.shape[-2:]
+        if height % k or width % k:
+            feature = F.pad(feature, (0, -width % k, 0, -height % k))
+        with torch.autocast(feature.device.type, enabled=False):  # of a matrix of full precision
+            matrix = self.proj.weight
+            assert isinstance(matrix, Tensor)
+            weight = matrix.reshape(-1, self.in_channels, k, k)
+        return F.conv2d(feature, weight, self.bias, stride=k).flatten(2).transpose(1, 2)
+
+
 def unpatchify(tokens: Tensor, feature_shape: tuple[int, int], patch_size: int) -> Tensor:
     """Puts decoded patches together to a map and crops the padding.
 

@@ -42,6 +42,7 @@ def student(
     setting: Mapping[str, Any] | None = None,
     teacher_seed: int = 0,
     without_level: str | None = None,
+    inherit: bool = True,
 ) -> dict[str, Any]:
     """The entry of a student.
 
@@ -55,6 +56,7 @@ def student(
         setting: What is shown of these in the tables.
         teacher_seed: Of the teacher's training.
         without_level: A level that DPK leaves to FGD, such as ``'P3'``.
+        inherit: Whether the student starts from the teacher's output convolutions and heads.
 
     Raises:
         ValueError: If a method with a teacher is given no width.
@@ -79,6 +81,8 @@ def student(
             'optim_wrapper.architecture.optimizer.lr': lr,
             f'{_LOSS}.loss_weight': weight,
         }
+        if not inherit:
+            entry['options']['model.inherit'] = None
         if without_level is not None:
             entry['options'][f'{_LOSS}.transforms.{without_level}'] = None
     entry['name'] = '-'.join([*words, f's{seed}'])

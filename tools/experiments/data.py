@@ -15,6 +15,8 @@ from typing import Any
 from dpk_mm.errors import UsageError
 from dpk_mm.fileio import write_json_atomically, write_text_atomically
 
+from ..shapes import generate_shapes
+
 IDX_FILES = tuple(
     f'{split}-{kind}-ubyte'
     for split in ('train', 't10k')
@@ -29,9 +31,9 @@ def prepare(
     """Makes a data set ready for the configs.
 
     Args:
-        spec: ``kind``, one of ``KINDS``, and arguments of its function; empty for configs that name
+        spec: ``kind``, one of ``KINDS`` or ``DRAWN``, and arguments of its function; empty for configs that name
             their data themselves.
-        source: Folder of the data; it is only read.
+        source: Folder of the data; it is only read, and not needed for a drawn set.
         folder: What has to be unpacked or split goes to a folder in here.
 
     Returns:
@@ -44,8 +46,12 @@ def prepare(
         return {}
     arguments = dict(spec)
     kind = arguments.pop('kind', None)
-    if kind not in KINDS:
-        raise UsageError(f"the grid's data.kind is {kind!r}; known are {', '.join(KINDS)}")
+    if kind not in KINDS and kind not in DRAWN:
+        raise UsageError(
+            f"the grid's data.kind is {kind!r}; known are {', '.join([*KINDS, *DRAWN])}"
+        )
+    if kind in DRAWN:
+        return DRAWN[kind](folder / kind, **arguments)
     if source is None:
         raise UsageError(f'this grid needs the {kind} data: give its folder with --data')
     return KINDS[kind](Path(source), folder / kind, **arguments)
@@ -247,4 +253,32 @@ def _unpacked(source: Path, target: Path) -> Path:
     return target
 
 
+def drawn_shapes(folder: Path, num_held_out: int = 300) -> dict[str, Any]:
+    """Draws the set of shapes of the quickstart, and more images that are held out.
+
+    Args:
+        folder: Where both are drawn, unless they are there.
+        num_held_out: Images of the latter, drawn with another seed.
+
+    Returns:
+        Options with images and annotation files of the three parts.
+    """
+    options: dict[str, Any] = {}
+    generate_shapes(folder / 'set')
+    generate_shapes(folder / 'held_out', num_train=1, num_val=num_held_out, seed=1)
+    for part, name, split in (
+        ('train', 'set', 'train'),
+        ('val', 'set', 'val'),
+        ('test', 'held_out', 'val'),
+    ):
+        root = (folder / name).resolve()
+        options[f'{part}_dataloader.dataset.data_root'] = f'{root}/'
+        options[f'{part}_dataloader.dataset.data_prefix.img'] = f'{split}/'
+        options[f'{part}_dataloader.dataset.ann_file'] = f'annotations/{split}.json'
+        if part != 'train':
+            options[f'{part}_evaluator.ann_file'] = f'{root}/annotations/{split}.json'
+    return options
+
+
 KINDS = {'fashion_mnist': fashion_mnist, 'coco_split': coco_split, 'image_folders': image_folders}
+DRAWN = {'shapes': drawn_shapes}

@@ -12,11 +12,11 @@ model = dict(
         backbone=dict(_base_.model.backbone.to_dict(), base_channels=32),
         neck=dict(_base_.model.neck.to_dict(), in_channels=[32, 64, 128, 256]),
     ),
-    teacher_ckpt='work_dirs/faster_rcnn_teacher/epoch_8.pth',
+    teacher_ckpt='work_dirs/faster_rcnn_teacher/epoch_18.pth',
     teacher_command='python tools/train.py configs/mini/faster_rcnn_teacher.py',
-    # Nothing is inherited, so that all students begin with the same random weights and the
-    # comparison is of the losses alone; `['rpn_head', 'roi_head']` would fit.
-    inherit=None,
+    # FGD's inheriting strategy, as in the paper: what follows the neck's sums is as wide in both. `inherit=None` starts
+    # all of the student from random weights.
+    inherit=['neck.fpn_convs', 'rpn_head', 'roi_head'],
     distiller=dict(type='DPKDistiller', records=dict(feats='neck')),
 )
 

@@ -14,8 +14,8 @@ model = dict(
     ),
     teacher_ckpt='work_dirs/faster_rcnn_teacher/epoch_20.pth',
     teacher_command='python tools/train.py configs/experiments/bccd/faster_rcnn_teacher.py',
-    # All students begin with the same random weights.
-    inherit=None,
+    # FGD's inheriting strategy, as in the paper. The grids of the first experiments set `inherit=None`.
+    inherit=['neck.fpn_convs', 'rpn_head', 'roi_head'],
     distiller=dict(type='DPKDistiller', records=dict(feats='neck')),
 )
 

@@ -1,5 +1,6 @@
 """Hooks of the training loop."""
 
+from .gradient_share_hook import GradientShareHook
 from .loss_gradient_hook import LossGradientHook
 from .mask_ratio_hook import (
     CKAMaskRatioHook,
@@ -18,6 +19,7 @@ __all__ = [
     'CosineMaskRatioHook',
     'ExponentialMaskRatioHook',
     'FixedMaskRatioHook',
+    'GradientShareHook',
     'LinearMaskRatioHook',
     'LossGradientHook',
     'StopDistillHook',

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,8 +13,9 @@ from torch import Tensor
 from dpk_mm.checkpoint.student_config import unwrap
 from dpk_mm.errors import UsageError
 
-#: The losses of the student itself, as mmrazor prefixes them; they count as one.
-STUDENT = 'student'
+from .feature_gradients import STUDENT, distiller_of
+from .level_probe import LevelProbe
+from .loss_names import monitor_name
 
 
 @HOOKS.register_module()
@@ -42,6 +42,8 @@ class LossGradientHook(Hook):
         interval: Iterations between two measurements, at least 1.
         part: Which parameters of the student, by the beginning of their names, such as ``'backbone'``; all by
             default. A distillation of features does not reach the heads.
+        by_level: Whether to look at each feature of the student that a loss is given, too; see :class:`LevelProbe`
+            for what is logged.
 
     Raises:
         UsageError: (a ValueError) Here for a bad interval; before training if the model has no student, or the student
@@ -50,13 +52,15 @@ class LossGradientHook(Hook):
 
     priority = 'NORMAL'
 
-    def __init__(self, interval: int = 50, part: str = '') -> None:
+    def __init__(self, interval: int = 50, part: str = '', by_level: bool = False) -> None:
         if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
             raise UsageError(
                 f'LossGradientHook: interval must be a whole number of at least 1, but is {interval!r}.'
             )
         self.interval = interval
         self.part = part
+        self.by_level = by_level
+        self._probe: LevelProbe | None = None
 
     def before_train(self, runner) -> None:
         """Listens to the losses of each iteration."""
@@ -75,18 +79,35 @@ class LossGradientHook(Hook):
                 f'LossGradientHook: part is {self.part!r}, but the trainable parameters of the student are in '
                 f'{parts or "none"}.'
             )
+        if self.by_level:
+            self._probe = LevelProbe(distiller_of(runner, 'LossGradientHook by_level'))
         parse = model.parse_losses
 
         def measured(losses: Mapping[str, Any]) -> Any:
             if runner.iter % self.interval == 0:
                 for name, value in loss_gradients(losses, chosen).items():
                     runner.message_hub.update_scalar(f'train/{name}', value)
+                if self._probe is not None:
+                    for name, value in self._probe.measure(losses).items():
+                        runner.message_hub.update_scalar(f'train/{name}', value)
             return parse(losses)
 
         model.parse_losses = measured
 
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Looks at the modules in the iterations that are measured alone."""
+        if self._probe is not None:
+            self._probe.listen(runner.iter % self.interval == 0)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Lets go of the features."""
+        if self._probe is not None:
+            self._probe.clear()
+
     def after_train(self, runner) -> None:
         """Gives the model its own method back."""
+        if self._probe is not None:
+            self._probe.remove()
         unwrap(runner.model).__dict__.pop('parse_losses', None)
 
     def _in_part(self, name: str) -> bool:
@@ -131,11 +152,6 @@ def loss_gradients(
             cosine = torch.where(both > 0, gradient @ own / both, torch.zeros_like(both))
             found[f'gradient_cosine/{name}'] = cosine.item()
     return found
-
-
-def monitor_name(name: str) -> str:
-    """The name of a loss without the word "loss", since what mmengine logs with that word counts as a loss."""
-    return re.sub(r'_?loss_?', '', name).strip('.')
 
 
 def _gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ from mmrazor.registry import HOOKS
 from dpk_mm.checkpoint.student_config import unwrap
 from dpk_mm.errors import UsageError
 
+from ...models.loss_parts.module_warmup import ModuleWarmup
 from ...models.loss_parts.warmup import Warmup
 from .passes import is_iteration_based, passes_so_far
 
@@ -16,6 +17,8 @@ from .passes import is_iteration_based, passes_so_far
 @HOOKS.register_module()
 class WarmupHook(Hook):
     """Sets ``done`` of every :class:`~dpk_mm.models.loss_parts.warmup.Warmup` of the model.
+
+    Likewise ``iteration`` of every :class:`~dpk_mm.models.loss_parts.module_warmup.ModuleWarmup`.
 
     ``tools/train.py`` puts it into every run; a config names it only where another tool trains. It keeps no state: a
     resumed run goes on from the loop's own position.
@@ -29,7 +32,9 @@ class WarmupHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Finds the losses, and refuses data without a length before the first step."""
-        found = [getattr(m, 'warmup', None) for m in unwrap(runner.model).modules()]
+        modules = list(unwrap(runner.model).modules())
+        self._of_modules = [m for m in modules if isinstance(m, ModuleWarmup)]
+        found = [getattr(m, 'warmup', None) for m in modules]
         self._warmups = [w for w in found if isinstance(w, Warmup) and w.passes]
         self._set(runner)
 
@@ -38,7 +43,9 @@ class WarmupHook(Hook):
         self._set(runner)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
-        """Says it where the loop counts no passes."""
+        """Says it where the loop counts no passes, and which iteration begins."""
+        for warmup in self._of_modules:
+            warmup.iteration = runner.iter
         if is_iteration_based(runner):
             self._set(runner)
 

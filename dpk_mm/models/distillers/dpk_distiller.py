@@ -12,11 +12,12 @@ from mmrazor.models.task_modules.recorder import RecorderManager
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ...errors import UsageError, first_few
+from ...errors import UsageError, did_you_mean, first_few
 from ..loss_parts.distill_loss import WHOLE, DistillLoss
 from ..recorders import attach_again
 from .class_counts import check_logits
 from .empty_record import PartsThatRan, why_empty
+from .feature_gate import FeatureGate
 from .records import DATA_SAMPLES, SIDES, arguments_of, expand_records, fill_mapping
 
 
@@ -67,6 +68,7 @@ class DPKDistiller(ConfigurableDistiller):
         self._fill_mappings(dict(loss_forward_mappings or {}), kwargs)
         self._seen: dict[str, Tensor] = {}
         self._begun: set[str] = set()
+        self._gates: dict[str, FeatureGate] = {}
         self._ran = PartsThatRan()
         # out of nn.Module's sight: no parameter, no child
         object.__setattr__(self, '_models', {})
@@ -131,6 +133,23 @@ class DPKDistiller(ConfigurableDistiller):
                 raise UsageError(f'{where} gives {there}, but data_idx is {data_idx}.')
         return super().get_record(recorder, from_student, record_idx, data_idx, **connector)
 
+    def gate(self, name: str) -> FeatureGate:
+        """The gate between the student and a loss, which measures and scales its gradients; made at the first call.
+
+        Raises:
+            UsageError: If there is no such loss.
+        """
+        if name not in self.distill_losses:
+            known = list(self.distill_losses)
+            raise UsageError(
+                f'distill_losses has no {name!r}, but {", ".join(known)}{did_you_mean(name, known) or "."}'
+            )
+        if name not in self._gates:
+            loss = self.distill_losses[name]
+            names = loss.feature_names() if isinstance(loss, DistillLoss) else {}
+            self._gates[name] = FeatureGate(names)
+        return self._gates[name]
+
     def _fill_mappings(self, given: dict[str, Any], recorders: Mapping[str, Any]) -> None:
         """Sets ``loss_forward_mappings``, and records the ground truth where a loss takes it."""
         by_side = {side: dict(recorders[f'{side}_recorders']) for side in SIDES}
@@ -170,6 +189,8 @@ class DPKDistiller(ConfigurableDistiller):
                 for own in (True, False)
             ]
             check_logits(name, loss, *sides)
+            if name in self._gates:
+                arguments = self._gates[name](arguments)
             if isinstance(loss, DistillLoss):
                 for part, value in loss.parts(**arguments).items():
                     losses[name if part == WHOLE else f'{name}.{part}'] = value

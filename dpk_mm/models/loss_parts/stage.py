@@ -24,6 +24,7 @@ OWN_KEYS = (
     'index',
     'weight',
     'resize',
+    'normalize_target',
     'mask',
     'supervise',
     'max_tokens',
@@ -62,6 +63,7 @@ class Stage:
         self.weight: float = kwargs.pop('weight', 1.0)
         self.resize: bool = kwargs.pop('resize', False)
         self.max_tokens: int | None = kwargs.pop('max_tokens', None)
+        self.normalize_target: bool = kwargs.pop('normalize_target', False)
         mask = kwargs.pop('mask', 'random')
         self.supervise: str = kwargs.pop('supervise', 'full')
         kind = kwargs.get('type', 'DPKTransform')

@@ -11,10 +11,12 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...errors import UsageError
+from ...functional.feature_error import channel_scale
 from ...modules import MaskRatioPolicy
 from ...modules.mask_strategy import MaskContext
 from ..loss_parts.distill_loss import DistillLoss
 from ..loss_parts.ground_truth import boxes_of
+from ..loss_parts.module_warmup import ModuleWarmup
 from ..loss_parts.resizing import check_pair
 from ..loss_parts.stage import Stage
 
@@ -42,6 +44,9 @@ class DPKLoss(DistillLoss):
     - ``max_tokens`` (None: no limit): a map of more tokens is cut into equal windows of at most so many, each of them
       masked and transformed as a sample of its own, so that attention never sees more and its cost grows with the
       area of the image and not with its square. Smaller maps are not touched, and no parameter depends on it.
+    - ``normalize_target`` (False), for the mean squared error: whether the residual of each channel is divided by the
+      teacher's spread in it (:func:`~dpk_mm.functional.feature_error.channel_scale`, over the mini-batch), so that the
+      loss does not depend on how large a network's features are.
     - ``weight`` of the stage (1.0); with a criterion it is the factor of that level in it, for DPK's levels apart
       from the others.
     - For tokens of a transformer, ``[N, L, C]``: ``student_extra_tokens`` and ``teacher_extra_tokens`` (0), how many
@@ -53,6 +58,9 @@ class DPKLoss(DistillLoss):
         criterion: D_feat on the tuple of features: a loss with ``parts(student_feats, teacher_feats, data_samples)``
             or its config; the mean squared error if None.
         loss_weight: Factor of the loss, beta in Eq. 3.
+        module_warmup: None; or a number of iterations, or a dict of the arguments of
+            :class:`~dpk_mm.models.loss_parts.module_warmup.ModuleWarmup`: for so long the student's features enter the
+            modules detached, and only the modules learn from the hybrid.
 
     Raises:
         ValueError: If there is no stage, a stage lacks its index, one of its arguments is unknown or does not fit, or
@@ -67,6 +75,7 @@ class DPKLoss(DistillLoss):
         transforms: Mapping[str, Mapping[str, Any] | None],
         criterion: Mapping[str, Any] | nn.Module | None = None,
         loss_weight: float = 1.0,
+        module_warmup: int | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(loss_weight)
         self.transforms = nn.ModuleDict()
@@ -86,6 +95,12 @@ class DPKLoss(DistillLoss):
         self.criterion = criterion
         if criterion is not None:
             self._fit_criterion()
+        self.module_warmup: ModuleWarmup | None = None
+        if module_warmup is not None:
+            try:
+                self.module_warmup = ModuleWarmup.from_config(dict(self.transforms), module_warmup)
+            except ValueError as error:
+                raise ValueError(f'DPKLoss: {error}') from error
         self.mask_ratio: MaskRatioPolicy | None = None
         self._resized: set[str] = set()
 
@@ -111,6 +126,8 @@ class DPKLoss(DistillLoss):
                     f"teacher_index is {teacher}, but the criterion compares the student's level {student} with "
                     f"{other} of the teacher; name the pair in the criterion's levels, too"
                 )
+            elif stage.normalize_target:
+                problem = 'normalize_target has no effect, since it is of the mean squared error; leave it out'
             elif stage.weight != 1.0 and not hasattr(self.criterion, 'scale_level'):
                 problem = (
                     f'weight is {stage.weight}, but {type(self.criterion).__name__} does not weigh levels apart; '
@@ -184,6 +201,8 @@ class DPKLoss(DistillLoss):
 
         ratios = self._ratios(pairs)
         context = self._context(teacher_feats[0], data_samples, class_weight, class_bias)
+        if self.module_warmup is not None:
+            pairs = {name: self._warmed_up(name, *pair) for name, pair in pairs.items()}
         hybrids = {
             name: stage.hybrid(self.transforms[name], *pairs[name], ratios[name], context)
             for name, stage in self.stages.items()
@@ -194,7 +213,12 @@ class DPKLoss(DistillLoss):
                 return {
                     name: self.loss_weight
                     * self.stages[name].weight
-                    * _mean_square(hybrid.float(), pairs[name][1].float(), cells)
+                    * _mean_square(
+                        hybrid.float(),
+                        pairs[name][1].float(),
+                        cells,
+                        self.stages[name].normalize_target,
+                    )
                     for name, (hybrid, cells) in hybrids.items()
                 }
         mixed, whole = list(student_feats), list(teacher_feats)
@@ -206,6 +230,12 @@ class DPKLoss(DistillLoss):
             mixed[index['student']] = hybrid
         parts = self.criterion.parts(tuple(mixed), tuple(whole), data_samples)
         return {name: self.loss_weight * value for name, value in parts.items()}
+
+    def _warmed_up(self, name: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """The pair of a stage, the student's feature detached while the modules are warmed up."""
+        assert self.module_warmup is not None
+        self.module_warmup.observe(name, self.transforms[name], student, teacher)
+        return (student.detach() if self.module_warmup.detaches(name) else student), teacher
 
     def _ratios(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
         """The mask ratio of each stage; 0 where nothing is masked."""
@@ -240,8 +270,13 @@ class DPKLoss(DistillLoss):
         return MaskContext(boxes, image_shape, _detached(class_weight), _detached(class_bias))
 
 
-def _mean_square(hybrid: Tensor, teacher: Tensor, cells: Tensor | None) -> Tensor:
+def _mean_square(
+    hybrid: Tensor, teacher: Tensor, cells: Tensor | None, normalize: bool = False
+) -> Tensor:
     """Mean squared error over all cells, or those of ``cells``, ``[N, 1, H, W]`` bool."""
+    if normalize:
+        scale = channel_scale(teacher)
+        hybrid, teacher = hybrid / scale, teacher / scale
     if cells is None:
         return nn.functional.mse_loss(hybrid, teacher)
     square = (hybrid - teacher).square() * cells

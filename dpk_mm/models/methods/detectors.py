@@ -24,6 +24,31 @@ def fgd(pair: str, weights: str | Mapping[str, float], name: str = 'loss_fgd') -
     return {name: dict(type='FGDLoss', weights=weights, **_pyramid(pair, 'FGD'))}
 
 
+def level_weights(losses: Losses, weights: Mapping[int, float] | None = None) -> Losses:
+    """The same losses, each level of the pyramid written out with its weight, which a config can then change.
+
+    Args:
+        losses: With ``levels`` by index, as :func:`fgd` gives them.
+        weights: Index of a level -> factor, 0 to leave it out; 1 for the others.
+
+    Raises:
+        UsageError: (a ValueError) If a loss has no such level.
+    """
+    weights = dict(weights or {})
+    found = {}
+    for name, loss in losses.items():
+        levels = list(loss.get('levels', ()))
+        for index in weights:
+            if index not in levels:
+                raise UsageError(
+                    f'level_weights: {name} has no level {index}, but {levels or "no levels at all"}.'
+                )
+        found[name] = loss | dict(
+            levels=[dict(index=index, weight=float(weights.get(index, 1.0))) for index in levels]
+        )
+    return found
+
+
 # by the detector that a pair's name ends with
 PYRAMID_WEIGHTS: dict[str, dict[str, float]] = {
     'PKD': dict(faster_rcnn=6.0, retinanet=10.0),  # mmrazor's configs

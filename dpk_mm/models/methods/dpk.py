@@ -74,6 +74,7 @@ def dpk_fgd(
     stages: Sequence[str] | None = None,
     name: str = 'loss_dpk',
     size: str = 'large',
+    hybrids_alone: bool = False,
 ) -> Losses:
     """DPK with FGD as its criterion (Eq. 9): FGD sees all levels, those of ``stages`` as hybrid features.
 
@@ -83,10 +84,14 @@ def dpk_fgd(
         stages: Which of the pair's stages; all by default.
         name: The loss's key.
         size: As of :func:`dpk`.
+        hybrids_alone: Whether FGD sees the levels of ``stages`` alone, beside another loss on the student's own
+            features: ``fgd(pair, weights) | dpk_fgd(pair, weights, hybrids_alone=True)``.
 
     Raises:
         UsageError: (a ValueError) If the pair is not one of detectors, or has no such stage or size.
     """
     criterion = fgd(pair, weights)['loss_fgd']
     transforms = dpk_transforms(pair, stages, size)
+    if hybrids_alone:
+        criterion['levels'] = tuple(stage['index'] for stage in transforms.values())
     return {name: dict(type='DPKLoss', transforms=transforms, criterion=criterion)}

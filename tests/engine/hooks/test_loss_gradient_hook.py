@@ -8,7 +8,7 @@ from mmengine.model import BaseModel
 from mmrazor.registry import HOOKS
 from torch import nn
 
-from dpk_mm.engine.hooks.loss_gradient_hook import loss_gradients, monitor_name
+from dpk_mm.engine.hooks.loss_gradient_hook import loss_gradients
 from dpk_mm.errors import UsageError
 
 
@@ -103,19 +103,6 @@ def test_without_losses_of_the_student_there_is_no_cosine():
     model = Toy()
     w = model.student.backbone.w
     assert loss_gradients({'distill.loss_kd': 2 * w[0]}, [w]) == {'gradient/distill.kd': 2.0}
-
-
-@pytest.mark.parametrize(
-    ('name', 'shown'),
-    [
-        ('distill.loss_feat', 'distill.feat'),
-        ('distill.dkd_loss', 'distill.dkd'),
-        ('distill.loss', 'distill'),
-        ('distill.loss_dpk.foreground', 'distill.dpk.foreground'),
-    ],
-)
-def test_monitored_names_do_not_count_as_losses(name, shown):
-    assert monitor_name(name) == shown
 
 
 def test_measures_at_the_interval_and_leaves_the_training_as_it_is():

@@ -1,0 +1,150 @@
+"""Gradients of a distillation loss on the student's features, beside those of the student's own losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor
+
+from dpk_mm.checkpoint.student_config import unwrap
+from dpk_mm.errors import UsageError, first_few
+
+from ...functional.feature_error import error_and_variance
+from ...models.distillers import DPKDistiller
+from ...models.distillers.feature_gate import GatedFeature
+
+#: The losses of the student itself, as mmrazor prefixes them; they count as one.
+STUDENT = 'student'
+_DISTILL = 'distill'
+
+
+class FeatureGradient(NamedTuple):
+    """Inner products of two gradients on one feature, float32 scalars.
+
+    Attributes:
+        task: Squared norm of the gradient of the student's own losses.
+        distill: Squared norm of that of the distillation loss.
+        product: Their inner product.
+    """
+
+    task: Tensor
+    distill: Tensor
+    product: Tensor
+
+    def share(self) -> float:
+        """Norm of the distillation's gradient over that of the student's own; 0 where the latter is 0."""
+        return (self.distill / self.task).sqrt().item() if self.task > 0 else 0.0
+
+    def cosine(self) -> float:
+        """Of the two, in [-1, 1]; 0 where one of them is 0."""
+        both = (self.task * self.distill).sqrt()
+        return (self.product / both).clamp(-1, 1).item() if both > 0 else 0.0
+
+
+def feature_gradients(
+    losses: Mapping[str, Tensor | Sequence[Tensor]], name: str, seen: Mapping[str, GatedFeature]
+) -> dict[str, FeatureGradient]:
+    """Measures the gradients on each feature of a loss; the graph of the losses is left as it was.
+
+    Args:
+        losses: Of a forward pass, ``student.*`` and ``distill.*``, as mmengine takes them.
+        name: The distillation loss.
+        seen: Its features by name, as its gate has them.
+
+    Returns:
+        By name of the feature. The distillation's gradient is that of the loss with its own weight, before the
+        factor of the gate.
+    """
+    own = [total(losses, STUDENT), total(losses, f'{_DISTILL}.{name}')]
+    gradients = [
+        _gradients(own[0], [feature.recorded for feature in seen.values()]),
+        _gradients(own[1], [feature.given for feature in seen.values()]),
+    ]
+    found = {}
+    for key, task, distill in zip(seen, *gradients, strict=True):
+        products = task.square().sum(), distill.square().sum(), (task * distill).sum()
+        found[key] = FeatureGradient(*products)
+    return found
+
+
+def averaged_over_ranks(found: Mapping[str, FeatureGradient]) -> dict[str, FeatureGradient]:
+    """The same numbers on every rank: the mean of each; every rank has to call it with the same names."""
+    if not found:
+        return {}
+    table = torch.stack([torch.stack(gradient) for gradient in found.values()])
+    all_reduce(table, op='mean')
+    return {name: FeatureGradient(*row) for name, row in zip(found, table, strict=True)}
+
+
+def total(losses: Mapping[str, Tensor | Sequence[Tensor]], name: str) -> Tensor | None:
+    """The sum of the losses called ``name`` or ``name.<part>``; None if there is none."""
+    values = [
+        value
+        for key, value in losses.items()
+        if 'loss' in key and (key == name or key.startswith(f'{name}.'))
+    ]
+    flat = [v for value in values for v in ([value] if isinstance(value, Tensor) else value)]
+    return torch.stack([v.mean().float() for v in flat]).sum() if flat else None
+
+
+def feature_distance(feature: GatedFeature) -> float | None:
+    """The squared error of the student's feature itself as a share of the teacher's variance.
+
+    None where the two shapes differ, or the teacher's feature is constant.
+    """
+    if feature.teacher is None:
+        return None
+    return error_share(feature.given, feature.teacher)
+
+
+def error_share(feature: Tensor, teacher: Tensor) -> float | None:
+    """The squared error of a feature as a share of the teacher's variance; None as in :func:`feature_distance`."""
+    if feature.shape != teacher.shape or feature.ndim < 2:
+        return None
+    error, variance = error_and_variance(feature, teacher)
+    return (error / variance).item() if variance > 0 else None
+
+
+def distiller_of(runner: Any, user: str) -> DPKDistiller:
+    """The distiller of the model that is trained.
+
+    Raises:
+        UsageError: If the model has none of ours.
+    """
+    distiller = getattr(unwrap(runner.model), 'distiller', None)
+    if not isinstance(distiller, DPKDistiller):
+        raise UsageError(
+            f'{user} looks at the features of a DPKDistiller, but the model has '
+            f'{type(distiller).__name__ if distiller is not None else "no distiller"}; set model.distiller.type='
+            "'DPKDistiller', or take the option out."
+        )
+    return distiller
+
+
+def losses_on_features(distiller: DPKDistiller) -> list[str]:
+    """Names of the losses that look at the student."""
+    return [
+        name
+        for name, mapping in distiller.loss_forward_mappings.items()
+        if any(key.startswith('student_') for key in mapping)
+    ]
+
+
+def check_names(given: Mapping[str, Any], known: Sequence[str], user: str, argument: str) -> None:
+    """Raises UsageError if a dict by feature names one that is not there."""
+    for name in given:
+        if name not in known:
+            raise UsageError(
+                f'{user}: {argument} names the feature {name!r}, but those of this loss are {first_few(known, 8)}.'
+            )
+
+
+def _gradients(loss: Tensor | None, features: Sequence[Tensor]) -> list[Tensor]:
+    zeros = [torch.zeros((), device=feature.device) for feature in features]
+    if loss is None or not loss.requires_grad or not features:
+        return zeros
+    found = torch.autograd.grad(loss, features, retain_graph=True, allow_unused=True)
+    return [zero if g is None else g.float() for g, zero in zip(found, zeros, strict=True)]

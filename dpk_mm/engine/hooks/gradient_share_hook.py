@@ -1,0 +1,249 @@
+"""A loss weight that follows from the share of the gradient that a distillation is to have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from mmrazor.registry import HOOKS
+from torch import Tensor
+
+from dpk_mm.checkpoint.student_config import unwrap
+from dpk_mm.errors import UsageError, did_you_mean
+
+from .feature_gradients import (
+    STUDENT,
+    FeatureGradient,
+    averaged_over_ranks,
+    check_names,
+    distiller_of,
+    feature_gradients,
+    losses_on_features,
+    total,
+)
+from .loss_names import monitor_name
+
+_KEY = 'gradient_share'
+
+
+@HOOKS.register_module()
+class GradientShareHook(Hook):
+    """Weighs a distillation loss so that its gradient on the student's features is a chosen share of the task's.
+
+    Every ``interval`` iterations the norms of two gradients on each feature are measured, over the whole mini-batch:
+    that of the student's own losses, and that of the distillation loss on this feature alone. The weight is::
+
+        weight = share * sqrt(mean of task^2) / sqrt(mean of distill^2)
+
+    with exponential moving averages of both over the measurements. It stands for each feature, P4 and P5 of a neck or
+    the stages of a backbone, and multiplies what the loss sends to the student there; the loss's own modules are
+    trained with the weight that the loss has. What the loss's ``loss_weight`` or a level's ``weight`` is makes no
+    difference to the student's gradient at a feature then, but to the modules' with SGD. Logged are
+
+    - ``train/gradient_share/distill.<loss>.<feature>``: the share that was measured, without the weight of this hook;
+    - ``train/gradient_weight/distill.<loss>.<feature>``: that weight;
+    - ``train/gradient_cosine/distill.<loss>.<feature>``: the cosine of the two gradients.
+
+    The logged losses are those without it. All ranks have the same weights, of the mean over their squared norms. The
+    averages are saved with each checkpoint and restored at resume. A measurement that is not finite is left out, and
+    one without a gradient of the distillation (as in a warm-up of the modules) is made again in the next iteration.
+    Several losses have a hook each.
+
+    Args:
+        share: Norm of the distillation's gradient over that of the task's, > 0: for all features of the loss, or by
+            feature, such as ``dict(P4=0.5, P5=0.2)``; those that are left out keep the weight of the loss. By default
+            the features of a ``DPKLoss`` are its stages, and of another loss all that it is given.
+        loss: Name of the loss in ``distill_losses``; not needed where there is one alone that looks at features.
+        interval: Iterations between two measurements, at least 1.
+        momentum: Of the averages, in [0, 1); 0 takes the last measurement alone.
+        max_weight: The weight is never larger.
+
+    Raises:
+        UsageError: (a ValueError) Here for bad numbers; before training if the model has no such loss, or the student
+            no loss of its own; at the first measurement if ``share`` names a feature that is not there, or the
+            student's own losses do not depend on one.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(
+        self,
+        share: float | Mapping[str, float],
+        loss: str | None = None,
+        interval: int = 20,
+        momentum: float = 0.9,
+        max_weight: float = 1e4,
+    ) -> None:
+        shares = dict(share) if isinstance(share, Mapping) else {'share': share}
+        for name, value in (*shares.items(), ('max_weight', max_weight)):
+            if not (_is_number(value) and math.isfinite(value) and value > 0):
+                what = name if name in ('share', 'max_weight') else f'share of {name}'
+                raise UsageError(
+                    f'GradientShareHook: {what} must be a finite number > 0, but is {value!r}.'
+                )
+        if not shares:
+            raise UsageError('GradientShareHook: share is empty; give a number, such as 0.3.')
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise UsageError(
+                f'GradientShareHook: interval must be a whole number of at least 1, but is {interval!r}.'
+            )
+        if not (_is_number(momentum) and 0 <= momentum < 1):
+            raise UsageError(f'GradientShareHook: momentum must be in [0, 1), but is {momentum!r}.')
+        self.share: float | dict[str, float] = (
+            dict(share) if isinstance(share, Mapping) else float(share)
+        )
+        self.loss = loss
+        self.interval = interval
+        self.momentum = momentum
+        self.max_weight = max_weight
+        self.averages: dict[str, tuple[float, float]] = {}
+        """Feature -> averages of the squared norms of the task's gradient and the distillation's."""
+
+    def before_run(self, runner) -> None:
+        """Finds the loss, before a checkpoint is loaded."""
+        self._distiller = distiller_of(runner, 'GradientShareHook')
+        losses = losses_on_features(self._distiller)
+        if self.loss is None:
+            if len(losses) != 1:
+                raise UsageError(
+                    f'GradientShareHook: loss has to be named, one of {", ".join(losses) or "none"}.'
+                )
+            self.loss = losses[0]
+        elif self.loss not in losses:
+            raise UsageError(
+                f'GradientShareHook: loss is {self.loss!r}, but distill_losses has {", ".join(losses) or "none"}'
+                f'{did_you_mean(self.loss, losses) or "."}'
+            )
+        others = [
+            hook
+            for hook in getattr(runner, 'hooks', ())
+            if isinstance(hook, GradientShareHook) and hook is not self
+        ]
+        if any(hook.loss in (self.loss, None) for hook in others):
+            raise UsageError(
+                f'GradientShareHook: two hooks weigh {self.loss}; keep one, or name a loss in each.'
+            )
+        if not getattr(unwrap(runner.model), 'calculate_student_loss', True):
+            raise UsageError(
+                'GradientShareHook: model.calculate_student_loss is False, so there is no gradient of the task to '
+                'compare with; set it to True, or take the hook out.'
+            )
+
+    def before_train(self, runner) -> None:
+        """Stands between the features and the loss, and listens to the losses of each iteration."""
+        model = unwrap(runner.model)
+        self._gate = self._distiller.gate(self.loss)
+        self._set_factors()
+        parse = model.parse_losses
+
+        def measured(losses: Mapping[str, Any]) -> Any:
+            if runner.iter % self.interval == 0 or self._missing():
+                self._measure(losses, runner)
+            return parse(losses)
+
+        model.parse_losses = measured
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Lets go of the features."""
+        self._gate.clear()
+
+    def after_train(self, runner) -> None:
+        """Gives the model its own method back."""
+        unwrap(runner.model).__dict__.pop('parse_losses', None)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Adds the averages."""
+        checkpoint.setdefault(_KEY, {})[self.loss] = {
+            name: list(values) for name, values in self.averages.items()
+        }
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Restores the averages at resume (not from ``load_from``)."""
+        state = (checkpoint.get(_KEY) or {}).get(self.loss)
+        if not runner._resume:
+            return
+        if state is None:
+            runner.logger.warning(
+                f'GradientShareHook: the checkpoint has no averages of {self.loss}; they are measured anew.'
+            )
+            return
+        self.averages = {name: (float(task), float(own)) for name, (task, own) in state.items()}
+
+    def _governed(self) -> list[str]:
+        """The features whose share is set, of those that the loss was given."""
+        if isinstance(self.share, dict):
+            return list(self.share)
+        names = getattr(self._distiller.distill_losses[self.loss], 'feature_names', dict)()
+        stages = [name for (side, _), name in names.items() if side == 'student']
+        return stages or list(self._gate.seen)
+
+    def _missing(self) -> bool:
+        """Whether no feature has a weight yet, as before the first measurement that found a gradient."""
+        return not self.averages
+
+    def _measure(self, losses: Mapping[str, Any], runner) -> None:
+        seen = self._gate.seen
+        device = next(iter(losses.values()))
+        device = device.device if isinstance(device, Tensor) else device[0].device
+        there = torch.tensor(float(bool(seen)), device=device)
+        all_reduce(there, op='min')
+        if not there or getattr(unwrap(runner.model), 'distillation_stopped', False):
+            return  # a forward pass has failed, on whatever rank
+        governed = self._governed()
+        check_names(dict.fromkeys(governed), list(seen), 'GradientShareHook', 'share')
+        seen = {name: seen[name] for name in governed}
+        if not self.averages:
+            self._check_reached(losses, {name: f.recorded for name, f in seen.items()})
+        found = averaged_over_ranks(feature_gradients(losses, self.loss, seen))
+        for name, gradient in found.items():
+            self._average(name, gradient)
+        self._set_factors()
+        short = monitor_name(f'distill.{self.loss}')
+        for name, gradient in found.items():
+            for what, value in (
+                ('share', gradient.share()),
+                ('cosine', gradient.cosine()),
+                ('weight', self._gate.factors.get(name)),
+            ):
+                if value is not None:
+                    runner.message_hub.update_scalar(f'train/gradient_{what}/{short}.{name}', value)
+
+    def _average(self, name: str, gradient: FeatureGradient) -> None:
+        task, own = gradient.task.item(), gradient.distill.item()
+        if not (math.isfinite(task) and math.isfinite(own) and own > 0):
+            return
+        before = self.averages.get(name)
+        if before is not None:
+            task, own = (
+                self.momentum * old + (1 - self.momentum) * new
+                for old, new in zip(before, (task, own), strict=True)
+            )
+        self.averages[name] = (task, own)
+
+    def _set_factors(self) -> None:
+        for name, (task, own) in self.averages.items():
+            share = self.share[name] if isinstance(self.share, dict) else self.share
+            self._gate.factors[name] = min(share * math.sqrt(task / own), self.max_weight)
+
+    def _check_reached(self, losses: Mapping[str, Any], features: Mapping[str, Tensor]) -> None:
+        task = total(losses, STUDENT)
+        found = [None] * len(features)
+        if task is not None and task.requires_grad:
+            found = torch.autograd.grad(
+                task, list(features.values()), retain_graph=True, allow_unused=True
+            )
+        for name, gradient in zip(features, found, strict=True):
+            if gradient is None:
+                raise UsageError(
+                    f"GradientShareHook: the student's own losses do not depend on the feature {name} of {self.loss}, "
+                    'so there is no share of their gradient; record a feature that the student uses, or leave it out '
+                    'of share.'
+                )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,97 @@
+"""Where a loss takes hold of the student: its features, one by one, with a factor for their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class GatedFeature(NamedTuple):
+    """One feature of the student as a loss gets it.
+
+    Attributes:
+        recorded: The feature as the student made it, which its own losses also depend on.
+        given: The same values as the loss sees them. A gradient on it is that of this loss on this feature alone,
+            without the way through other features, and before the factor.
+        teacher: The teacher's feature of the same argument and place, detached; None where there is none.
+    """
+
+    recorded: Tensor
+    given: Tensor
+    teacher: Tensor | None
+
+
+class FeatureGate:
+    """Stands between the student's features and one loss.
+
+    Forward it changes nothing. In the backward pass the gradient that the loss sends to a feature is multiplied by the
+    factor of that feature: for the student this is a weight of the loss at this place, while the loss's own
+    parameters are trained with the weight that they had.
+
+    Args:
+        names: ``('student', index)`` -> name of a feature of a tuple, as ``DistillLoss.feature_names`` gives it;
+            another one is called ``feats[2]``, and a single one after its record, ``logits``.
+
+    Attributes:
+        factors: Name -> factor of the gradient, 1 where there is none.
+        seen: Name -> feature of the last forward pass, until :meth:`clear`.
+    """
+
+    def __init__(self, names: Mapping[tuple[str, int], str]) -> None:
+        self.names = dict(names)
+        self.factors: dict[str, float] = {}
+        self.seen: dict[str, GatedFeature] = {}
+
+    def __call__(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a loss, with every ``student_<record>`` behind the gate."""
+        self.seen = {}
+        passed = dict(arguments)
+        for key, value in arguments.items():
+            if not key.startswith('student_'):
+                continue
+            record = key.removeprefix('student_')
+            teacher = arguments.get(f'teacher_{record}')
+            if isinstance(value, Tensor):
+                passed[key] = self._pass(record, value, teacher)
+            elif isinstance(value, (list, tuple)):
+                others = teacher if isinstance(teacher, (list, tuple)) else ()
+                passed[key] = tuple(
+                    self._pass(
+                        self.names.get(('student', index))
+                        or self.names.get(('student', index - len(value)))
+                        or f'{record}[{index}]',
+                        feature,
+                        others[index] if index < len(others) else None,
+                    )
+                    for index, feature in enumerate(value)
+                )
+        return passed
+
+    def clear(self) -> None:
+        """Lets go of the features of the last forward pass, and with them of their graph."""
+        self.seen = {}
+
+    def _pass(self, name: str, feature: Any, teacher: Any) -> Any:
+        if not isinstance(feature, Tensor) or not feature.requires_grad:
+            return feature
+        given = _Scaled.apply(feature, lambda: self.factors.get(name, 1.0))
+        other = teacher.detach() if isinstance(teacher, Tensor) else None
+        self.seen[name] = GatedFeature(feature, given, other)
+        return given
+
+
+class _Scaled(torch.autograd.Function):
+    """The identity, whose gradient has a factor that is read in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, feature: Tensor, factor: Callable[[], float]) -> Tensor:
+        ctx.factor = factor
+        return feature.view_as(feature)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        factor = ctx.factor()
+        return (grad if factor == 1.0 else grad * factor), None

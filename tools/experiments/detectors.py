@@ -1,0 +1,210 @@
+"""Entries of the grids that ask what a gain of DPK + FGD is made of: controls and forms of DPK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dpk_mm.errors import UsageError, did_you_mean
+
+#: The student trained without a teacher.
+BASELINE = 'baseline'
+TEACHER = 'teacher'
+_LOSS = 'model.distiller.distill_losses'
+_RATIO = 'default_hooks.mask_ratio'
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Where the configs of a data set are, and which levels have DPK.
+
+    Attributes:
+        configs: Role (``'teacher'``, ``'baseline'``, ``'fgd'``, ``'dpk'``, ``'sum'``) -> config.
+        stages: Name of a level with DPK -> its index among the levels of FGD.
+    """
+
+    configs: Mapping[str, str]
+    stages: Mapping[str, int]
+
+
+def _folder(name: str) -> dict[str, str]:
+    roles = dict(teacher='teacher', baseline='alone', fgd='fgd', dpk='dpk', sum='sum')
+    return {role: f'configs/experiments/{name}/{file}.py' for role, file in roles.items()}
+
+
+PAIRS: dict[str, Pair] = {
+    'shapes': Pair(
+        _folder('shapes')
+        | dict(
+            teacher='configs/mini/faster_rcnn_teacher.py',
+            baseline='configs/mini/faster_rcnn_none.py',
+        ),
+        dict(P4=2, P5=3),
+    ),
+    'hituav': Pair(_folder('hituav'), dict(P4=2, P5=3)),
+    'deeppcb': Pair(_folder('deeppcb'), dict(P3=1, P4=2)),
+}
+
+
+def rows(pair: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name of a control or form -> its role and options, for one data set.
+
+    A name ends with the factor of DPK's levels where it is not 1: ``dpk_x10``. ``fgd_x10`` has the factor on the same
+    levels of FGD alone, ``fgd_without`` leaves them out.
+    """
+    stages = find_pair(pair).stages
+    levels = [f'{_LOSS}.loss_fgd.levels.{index}.weight' for index in stages.values()]
+
+    def each(**values: Any) -> dict[str, Any]:
+        return {
+            f'{_LOSS}.loss_dpk.transforms.{stage}.{key}': value
+            for stage in stages
+            for key, value in values.items()
+        }
+
+    def fixed(ratio: float) -> dict[str, Any]:
+        return {
+            f'{_RATIO}._delete_': True,
+            f'{_RATIO}.type': 'mmrazor.FixedMaskRatioHook',
+            f'{_RATIO}.ratio': ratio,
+        }
+
+    def share(value: float) -> dict[str, Any]:
+        hook = 'default_hooks.gradient_share'
+        return {
+            f'{hook}.type': 'mmrazor.GradientShareHook',
+            f'{hook}.loss': 'loss_dpk',
+            f'{hook}.share': value,
+        }
+
+    depth = lambda blocks: each(encoder_depth=blocks, decoder_depth=blocks)  # noqa: E731
+    found: dict[str, tuple[str, dict[str, Any]]] = {
+        BASELINE: (BASELINE, {}),
+        'fgd': ('fgd', {}),
+        'fgd_without': ('fgd', dict.fromkeys(levels, 0.0)),
+        'sum': ('sum', {}),
+        'dpk': ('dpk', {}),
+        'no_prior': ('dpk', each(prior='none')),
+        'zeros': ('dpk', each(prior='zeros')),
+        'teacher_only': ('dpk', fixed(1.0)),
+        # forms
+        'warmup': ('dpk', {f'{_LOSS}.loss_dpk.module_warmup': 100}),
+        'tied': ('dpk', each(student_embed='tied')),
+        'orthogonal': ('dpk', each(student_embed='orthogonal')),
+        'shared_encoder': ('dpk', each(teacher_encoder='shared')),
+        'average_encoder': ('dpk', each(teacher_encoder='average')),
+        'foreground_given': ('dpk', each(**{'mask.type': 'scores', 'mask.score': 'foreground'})),
+        'foreground_withheld': (
+            'dpk',
+            each(**{'mask.type': 'scores', 'mask.score': 'foreground', 'mask.opposite': True}),
+        ),
+    }
+    found.update({f'fixed_{ratio:g}': ('dpk', fixed(ratio)) for ratio in (0.1, 0.5, 0.9)})
+    found.update({f'blocks_{n}_{n}': ('dpk', depth(n)) for n in (1, 2, 4)})
+    found.update({f'share_{s:g}': ('dpk', share(s)) for s in (0.03, 0.1, 0.3, 1.0, 3.0)})
+    found.update(
+        {
+            f'no_prior_share_{s:g}': ('dpk', {**each(prior='none'), **share(s)})
+            for s in (0.03, 0.1, 0.3, 1.0, 3.0)
+        }
+    )
+    for name, (role, options) in list(found.items()):
+        for factor in (3, 10, 30):
+            if name == 'fgd':
+                found[f'{name}_x{factor}'] = (role, dict.fromkeys(levels, float(factor)))
+            elif role in ('dpk', 'sum') and 'share_' not in name:
+                found[f'{name}_x{factor}'] = (role, {**options, **each(weight=float(factor))})
+    return found
+
+
+def find_pair(pair: str) -> Pair:
+    """The configs of a data set.
+
+    Raises:
+        UsageError: If there is none of this name.
+    """
+    if pair not in PAIRS:
+        raise UsageError(
+            f'there is no data set {pair!r} in tools/experiments/detectors.py, but {", ".join(PAIRS)}.'
+        )
+    return PAIRS[pair]
+
+
+def teacher(pair: str, width: int = 32, seed: int = 0) -> dict[str, Any]:
+    """The entry of a teacher.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        width: Channels of its first stage; the student has 8.
+        seed: Of its training.
+    """
+    return dict(
+        name=f'teacher-w{width}-s{seed}',
+        config=find_pair(pair).configs[TEACHER],
+        method=TEACHER,
+        label=f'width {width}',
+        seed=seed,
+        options=_backbone('model', width),
+    )
+
+
+def student(
+    pair: str,
+    row: str,
+    seed: int,
+    width: int = 32,
+    options: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    inherit: bool = True,
+) -> dict[str, Any]:
+    """The entry of a student.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        row: Name of a control or form, see :func:`rows`.
+        seed: Of its training.
+        width: The teacher's.
+        options: More ``--cfg-options``, which go over the row's.
+        name: Of the method in the tables, where it is not that of the row.
+        inherit: Whether the student starts from the teacher's output convolutions and heads; the one trained without a
+            teacher inherits nothing either way.
+
+    Raises:
+        UsageError: If there is no such row.
+    """
+    known = rows(pair)
+    if row not in known:
+        raise UsageError(
+            f'there is no row {row!r}{did_you_mean(row, known) or "; see tools/experiments/detectors.py."}'
+        )
+    role, changes = known[row]
+    method = name or (row if inherit or row == BASELINE else f'{row}_not_inheriting')
+    entry = dict(
+        name=f'{method}-s{seed}',
+        config=find_pair(pair).configs[role],
+        method=method,
+        seed=seed,
+        options={**changes, **(options or {})},
+    )
+    if role != BASELINE:
+        entry['name'] = f'{method}-w{width}-s{seed}'
+        entry['teacher'] = f'teacher-w{width}-s0'
+        entry['options'] = {**_backbone('model.teacher', width), **entry['options']}
+        if not inherit:
+            entry['options']['model.inherit'] = None
+    return entry
+
+
+def students(
+    pair: str, names: Sequence[str], seeds: Sequence[int], **kwargs: Any
+) -> list[dict[str, Any]]:
+    """The entries of several rows, seed by seed: a grid that is stopped early has whole comparisons."""
+    return [student(pair, row, seed, **kwargs) for seed in seeds for row in names]
+
+
+def _backbone(prefix: str, width: int) -> dict[str, Any]:
+    return {
+        f'{prefix}.backbone.base_channels': width,
+        f'{prefix}.neck.in_channels': [width, 2 * width, 4 * width, 8 * width],
+    }
