@@ -1,0 +1,239 @@
+"""The weight of a loss follows from the share of the gradient that it is to have."""
+
+import io
+import math
+
+import pytest
+import torch
+from mmrazor.registry import HOOKS
+
+from dpk_mm.errors import UsageError
+from tests.helpers.forked import run_ranks
+from tests.helpers.toy_distillation import PullLoss, Toy, runner_of, scalars
+
+INPUTS = torch.ones(2, 3)  # norm sqrt(6) of every gradient of a pull of 1
+
+
+def build(**kwargs):
+    return HOOKS.build(dict(type='mmrazor.GradientShareHook', **kwargs))
+
+
+def begin(model, hook, **kwargs):
+    runner = runner_of(model, [hook], **kwargs)
+    hook.before_run(runner)
+    hook.before_train(runner)
+    return runner
+
+
+def step(model, hook, runner, inputs=INPUTS):
+    """One iteration; the gradient of everything on the two features."""
+    model.zero_grad()
+    total, _ = model.parse_losses(model(inputs))
+    total.backward()
+    hook.after_train_iter(runner, runner.iter)
+    runner.iter += 1
+    return model.student.w.grad / inputs.sum()
+
+
+def test_the_gradient_has_the_chosen_share():
+    model, hook = Toy(dict(loss_x=PullLoss([10.0, -0.5]))), build(share=0.2)
+    runner = begin(model, hook)
+    # the task pulls with 3 and 4, so a fifth of it is 0.6 and 0.8
+    assert step(model, hook, runner).tolist() == pytest.approx([3 + 0.6, 4 - 0.8])
+    found = scalars(runner)
+    assert found['gradient_share/distill.x.feats[0]'] == pytest.approx(10 / 3)
+    assert found['gradient_share/distill.x.feats[1]'] == pytest.approx(0.5 / 4)
+    assert found['gradient_weight/distill.x.feats[0]'] == pytest.approx(0.06)
+    assert found['gradient_weight/distill.x.feats[1]'] == pytest.approx(1.6)
+    assert found['gradient_cosine/distill.x.feats[0]'] == pytest.approx(1.0)
+    assert found['gradient_cosine/distill.x.feats[1]'] == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize('weight', [1.0, 50.0])
+def test_the_loss_s_own_weight_makes_no_difference_to_the_student(weight):
+    model = Toy(dict(loss_x=PullLoss([10.0, -0.5], loss_weight=weight)))
+    hook = build(share=0.2)
+    runner = begin(model, hook)
+    assert step(model, hook, runner).tolist() == pytest.approx([3.6, 3.2])
+    # its own parameter is trained with the weight that it has: sum of 10 * 6 * w0 - 0.5 * 6 * w1
+    own = model.distiller.distill_losses.loss_x.scale.grad
+    assert own.item() == pytest.approx(weight * (10 * 6 * 1.0 - 0.5 * 6 * 2.0))
+
+
+def test_shares_by_feature_and_the_names_of_the_loss():
+    model = Toy(dict(loss_x=PullLoss([10.0, -0.5], names=True)))
+    hook = build(share=0.5)  # of the stages, as of a DPKLoss
+    assert step(model, hook, begin(model, hook)).tolist() == pytest.approx([13.0, 2.0])
+    model = Toy(dict(loss_x=PullLoss([10.0, -0.5], names=True)))
+    hook = build(share={'feats[0]': 1.0, 'P5': 0.25})
+    assert step(model, hook, begin(model, hook)).tolist() == pytest.approx([6.0, 3.0])
+
+
+def test_averages_over_measurements_at_the_interval():
+    loss = PullLoss([1.0, 1.0])
+    model, hook = Toy(dict(loss_x=loss)), build(share=1.0, interval=2, momentum=0.75)
+    runner = begin(model, hook)
+    weights = []
+    for pull in (1.0, 5.0, 3.0):  # the second one is not measured
+        loss.pulls = [pull, pull]
+        gradient = step(model, hook, runner)
+        weights.append((gradient[0].item() - 3) / pull)
+    square = 0.75 * 1 + 0.25 * 9
+    assert weights == pytest.approx([3.0, 3.0, 3 / math.sqrt(square)], rel=1e-5)
+
+
+def test_the_weight_is_limited():
+    model, hook = Toy(dict(loss_x=PullLoss([1e-3, 1.0]))), build(share=1.0, max_weight=7.0)
+    gradient = step(model, hook, begin(model, hook))
+    assert gradient.tolist() == pytest.approx([3 + 7e-3, 8.0])
+
+
+def test_a_resumed_run_goes_on_with_the_averages():
+    loss = PullLoss([1.0, 1.0])
+    model, hook = Toy(dict(loss_x=loss)), build(share=1.0, interval=5)
+    runner = begin(model, hook)
+    step(model, hook, runner)
+    checkpoint = {}
+    hook.before_save_checkpoint(runner, checkpoint)
+    checkpoint = torch.load(_saved(checkpoint), weights_only=True)
+    again, loss.pulls = build(share=1.0, interval=5), [100.0, 100.0]
+    resumed = runner_of(model, [again], resume=True)
+    again.before_run(resumed)
+    again.after_load_checkpoint(resumed, checkpoint)
+    again.before_train(resumed)
+    resumed.iter = 1  # not measured
+    assert step(model, again, resumed).tolist() == pytest.approx([3 + 300.0, 4 + 400.0])
+    fresh = build(share=1.0)
+    fresh.before_run(runner_of(model, [fresh]))
+    fresh.after_load_checkpoint(runner_of(model, [fresh]), checkpoint)  # load_from
+    assert fresh.averages == {}
+
+
+def _saved(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    file.seek(0)
+    return file
+
+
+def test_without_a_gradient_it_is_measured_again():
+    loss = PullLoss([0.0, 0.0])
+    model, hook = Toy(dict(loss_x=loss)), build(share=1.0, interval=100)
+    runner = begin(model, hook)
+    assert step(model, hook, runner).tolist() == pytest.approx([3.0, 4.0])
+    assert hook.averages == {}
+    loss.pulls = [2.0, 0.0]
+    assert step(model, hook, runner).tolist() == pytest.approx([6.0, 4.0])
+    loss.pulls = [4.0, 0.0]
+    assert step(model, hook, runner).tolist() == pytest.approx([9.0, 4.0])  # weight 1.5 stays
+
+
+def test_a_measurement_that_is_not_finite_is_left_out():
+    model, hook = Toy(dict(loss_x=PullLoss([1.0, 1.0]))), build(share=1.0, interval=1, momentum=0.0)
+    runner = begin(model, hook)
+    step(model, hook, runner)
+    before = dict(hook.averages)
+    model.distiller.distill_losses.loss_x.pulls = [math.inf, math.nan]
+    step(model, hook, runner)
+    assert hook.averages == before
+
+
+def test_two_losses_have_a_hook_each():
+    model = Toy(dict(loss_x=PullLoss([1.0, 1.0]), loss_y=PullLoss([7.0, 7.0])))
+    with pytest.raises(UsageError, match='loss has to be named, one of loss_x, loss_y'):
+        build(share=1.0).before_run(runner_of(model))
+    hooks = [build(share=1.0, loss='loss_x'), build(share=0.5, loss='loss_y')]
+    runner = runner_of(model, hooks)
+    for hook in hooks:
+        hook.before_run(runner)
+        hook.before_train(runner)
+    assert step(model, hooks[0], runner).tolist() == pytest.approx([3 * 2.5, 4 * 2.5])
+    twice = [build(share=1.0, loss='loss_x'), build(share=0.5, loss='loss_x')]
+    with pytest.raises(UsageError, match='two hooks weigh loss_x'):
+        twice[0].before_run(runner_of(model, twice))
+
+
+def test_ends_with_the_distillation_and_the_training():
+    model, hook = Toy(dict(loss_x=PullLoss([1.0, 1.0]))), build(share=1.0)
+    runner = begin(model, hook)
+    model.distillation_stopped = True
+    step(model, hook, runner)
+    assert hook.averages == {}
+    hook.after_train(runner)
+    assert 'parse_losses' not in vars(model)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        (dict(share=0.0), 'share must be a finite number > 0, but is 0.0'),
+        (dict(share='1'), "share must be a finite number > 0, but is '1'"),
+        (dict(share={}), 'share is empty'),
+        (dict(share=dict(P4=-1.0)), 'share of P4 must be a finite number > 0'),
+        (dict(share=1.0, interval=0), 'interval must be a whole number of at least 1'),
+        (dict(share=1.0, momentum=1.0), r'momentum must be in \[0, 1\)'),
+        (dict(share=1.0, max_weight=math.inf), 'max_weight must be a finite number > 0'),
+    ],
+)
+def test_bad_arguments(kwargs, message):
+    with pytest.raises(UsageError, match=message):
+        build(**kwargs)
+
+
+def test_what_is_not_there_is_named():
+    model = Toy(dict(loss_x=PullLoss([1.0, 1.0])))
+    with pytest.raises(UsageError, match="loss is 'los_x', but distill_losses has loss_x; did you"):
+        build(share=1.0, loss='los_x').before_run(runner_of(model))
+    with pytest.raises(UsageError, match='features of a DPKDistiller, but the model has no distil'):
+        build(share=1.0).before_run(runner_of(torch.nn.Linear(1, 1)))
+    hook = build(share=dict(P7=1.0))
+    runner = begin(model, hook)
+    with pytest.raises(
+        UsageError, match=r"share names the feature 'P7', but .* are feats\[0\], feats\[1\]"
+    ):
+        step(model, hook, runner)
+    model.calculate_student_loss = False
+    with pytest.raises(UsageError, match='calculate_student_loss is False'):
+        build(share=1.0).before_run(runner_of(model))
+
+
+def test_a_feature_that_the_student_does_not_use():
+    model = Toy(dict(loss_x=PullLoss([1.0, 1.0])))
+    loss, hook = model.forward, build(share=1.0)
+    runner = begin(model, hook)
+
+    def without_task(inputs):
+        losses = loss(inputs)
+        losses['student.loss_cls'] = model.student.w.sum()
+        return losses
+
+    model.forward = without_task
+    with pytest.raises(UsageError, match=r'do not depend on the feature feats\[0\] of loss_x'):
+        step(model, hook, runner)
+
+
+def test_all_ranks_have_one_weight(tmp_path):
+    logs = run_ranks(_measure_on_a_rank, str(tmp_path / 'store'), folder=tmp_path)
+    weights = [line for log in logs for line in log.splitlines() if line.startswith('weight')]
+    # squares of the distillation's gradient: 6 * 1 and 6 * 9, whose mean is 6 * 5; the task's 6 * 9
+    assert len(weights) == 2
+    for line in weights:
+        assert float(line.split()[1]) == pytest.approx(3 / math.sqrt(5), rel=1e-5)
+
+
+def _measure_on_a_rank(rank, store):
+    import torch.distributed as dist
+
+    dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    model, hook = Toy(dict(loss_x=PullLoss([1.0 + 2 * rank, 1.0]))), build(share=1.0)
+    runner = begin(model, hook)
+    step(model, hook, runner)
+    print('weight', model.distiller.gate('loss_x').factors['feats[0]'])
+    # a forward pass that fails on one rank leaves the weights of both
+    runner.iter = 20
+    if rank:
+        model.distiller.gate('loss_x').clear()
+        model.parse_losses({'student.loss': model.student.w.sum()})
+    else:
+        step(model, hook, runner)
+    dist.destroy_process_group()
