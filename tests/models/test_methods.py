@@ -7,7 +7,7 @@ from mmrazor.registry import MODELS
 import dpk_mm  # noqa: F401
 from dpk_mm.errors import UsageError
 from dpk_mm.models import methods
-from dpk_mm.models.methods import DKD_BETA, dpk
+from dpk_mm.models.methods import DKD_BETA, dpk, dpk_fgd, fgd, level_weights
 from dpk_mm.models.pairs import PAIRS
 from dpk_mm.modules import CKAMaskRatio
 
@@ -141,3 +141,24 @@ def test_the_size_is_that_of_every_stage_and_an_argument_stands_above_it():
     stages = loss['transforms'].values()
     assert {(s['encoder_depth'], s['decoder_depth']) for s in stages} == {(1, 1)}
     assert len(stages) == 4 and loss['criterion']['type'] == 'FGDLoss'
+
+
+def test_levels_are_written_out_with_their_weights():
+    losses = level_weights(fgd('mini/faster_rcnn', 'mini_two_stage'), {2: 10.0, 3: 0})
+    assert losses['loss_fgd']['levels'] == [
+        dict(index=0, weight=1.0),
+        dict(index=1, weight=1.0),
+        dict(index=2, weight=10.0),
+        dict(index=3, weight=0.0),
+    ]
+    with pytest.raises(UsageError, match='loss_fgd has no level 7'):
+        level_weights(fgd('mini/faster_rcnn', 'mini_two_stage'), {7: 1.0})
+
+
+def test_hybrids_alone_leave_the_other_levels_to_another_loss():
+    losses = fgd('mini/faster_rcnn', 'mini_two_stage') | dpk_fgd(
+        'mini/faster_rcnn', 'mini_two_stage', hybrids_alone=True
+    )
+    assert losses['loss_fgd']['levels'] == (0, 1, 2, 3)
+    assert losses['loss_dpk']['criterion']['levels'] == (2, 3)
+    assert set(losses['loss_dpk']['transforms']) == {'P4', 'P5'}

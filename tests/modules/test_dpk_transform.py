@@ -228,3 +228,89 @@ def test_features_that_do_not_fit():
         transform(student, teacher.flatten(2), 0.5)
     with pytest.raises(ValueError, match=r'mask_ratio must be in \[0, 1\], but is 1.5'):
         transform(student, teacher, 1.5)
+
+
+def test_a_tied_embedding_is_the_teacher_s():
+    transform = _transform(student=5, student_embed='tied')
+    student, teacher = _features(student=5)
+    assert not hasattr(transform, 'student_embed')
+    # what one of the own kind does with the same weights
+    own = _transform(student=5)
+    own.load_state_dict(
+        {
+            **transform.state_dict(),
+            **{
+                f'student_embed.{name}': value
+                for name, value in transform.teacher_embed.state_dict().items()
+            },
+        }
+    )
+    assert torch.equal(transform(student, teacher, 0.5, MASK), own(student, teacher, 0.5, MASK))
+
+
+def test_an_orthogonal_embedding_keeps_lengths_and_angles():
+    transform = _transform(student=2, student_embed='orthogonal')  # 2 * 2 * 2 inputs, 8 dims
+    student, teacher = _features(student=2)
+    with torch.no_grad():  # whatever is learned
+        transform.student_embed.proj.parametrizations.weight.original.normal_()
+    tokens = transform.student_embed(student)
+    patches = F.unfold(student, 2, stride=2).mT
+    assert torch.allclose(tokens @ tokens.mT, patches @ patches.mT, atol=1e-4)
+    transform(student, teacher, 0.5, MASK).sum().backward()
+    assert all(p.grad is not None for p in transform.parameters())
+
+
+def test_a_shared_encoder_is_the_student_s():
+    transform = _transform(teacher_encoder='shared')
+    own = _transform()
+    state = transform.state_dict()
+    assert not any(key.startswith('teacher_encoder') for key in state)
+    for name, value in transform.student_encoder.state_dict().items():
+        state[f'teacher_encoder.{name}'] = value
+    own.load_state_dict(state)
+    pair = _features()
+    assert torch.equal(transform(*pair, 0.5, MASK), own(*pair, 0.5, MASK))
+
+
+def test_an_averaged_encoder_follows_the_student_s():
+    transform = _transform(teacher_encoder='average', average_momentum=0.75).train()
+    pair = _features()
+    start = {k: v.clone() for k, v in transform.student_encoder.state_dict().items()}
+    for name, value in transform.teacher_encoder.state_dict().items():
+        assert torch.equal(value, start[name])
+    transform(*pair, 0.5, MASK).square().sum().backward()
+    assert all(p.grad is None for p in transform.teacher_encoder.parameters())
+    assert transform.teacher_embed.proj.weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        for parameter in transform.student_encoder.parameters():
+            parameter.add_(1.0)
+    transform(*pair, 0.5, MASK)
+    with torch.no_grad():  # measuring moves nothing
+        transform(*pair, 0.5, MASK)
+    transform.eval()(*pair, 0.5, MASK)
+    for name, value in transform.teacher_encoder.state_dict().items():
+        assert torch.allclose(value, start[name] + 0.25)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        (dict(student_embed='same'), 'student_embed must be one of'),
+        (dict(teacher_encoder='ema'), 'teacher_encoder must be one of'),
+        (
+            dict(student_embed='tied'),
+            "'tied', which needs features of equal width, but the student",
+        ),
+        (
+            dict(teacher_encoder='shared', prior='none'),
+            "prior='none' there are no teacher's tokens",
+        ),
+        (
+            dict(teacher_encoder='average', average_momentum=1.5),
+            r'average_momentum must be in \[0, 1\]',
+        ),
+    ],
+)
+def test_forms_that_do_not_fit(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        _transform(**kwargs)

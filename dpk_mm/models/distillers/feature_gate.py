@@ -55,20 +55,24 @@ class FeatureGate:
             record = key.removeprefix('student_')
             teacher = arguments.get(f'teacher_{record}')
             if isinstance(value, Tensor):
-                passed[key] = self._pass(record, value, teacher)
+                passed[key] = self._pass(self._name(record, 0, 1) or record, value, teacher)
             elif isinstance(value, (list, tuple)):
                 others = teacher if isinstance(teacher, (list, tuple)) else ()
                 passed[key] = tuple(
                     self._pass(
-                        self.names.get(('student', index))
-                        or self.names.get(('student', index - len(value)))
-                        or f'{record}[{index}]',
+                        self._name(record, index, len(value)) or f'{record}[{index}]',
                         feature,
                         others[index] if index < len(others) else None,
                     )
                     for index, feature in enumerate(value)
                 )
         return passed
+
+    def _name(self, record: str, index: int, count: int) -> str | None:
+        """The loss's own name of a feature, which it has for the record ``feats`` alone."""
+        if record != 'feats':
+            return None
+        return self.names.get(('student', index)) or self.names.get(('student', index - count))
 
     def clear(self) -> None:
         """Lets go of the features of the last forward pass, and with them of their graph."""

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from dpk_mm.engine.hooks import WarmupHook
 from dpk_mm.engine.runner.build import build_runner
 from dpk_mm.errors import UsageError
+from dpk_mm.models.loss_parts.module_warmup import ModuleWarmup
 from dpk_mm.models.losses.decoupled_kd_loss import DecoupledKDLoss
 
 
@@ -109,3 +110,11 @@ def test_a_run_that_is_stopped_and_resumed(tmp_path):
     """``build_runner`` adds the hook; no config names it."""
     assert train(tmp_path, 3) == [0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
     assert train(tmp_path, 5, resume=True) == [1.0, 1.0, 1.0, 1.0]
+
+
+def test_the_iteration_of_a_warm_up_of_modules():
+    warmup, hook = ModuleWarmup(['P4'], 3), WarmupHook()
+    runner = runner_at([warmup], epoch=2, iteration=7)
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 1)
+    assert warmup.iteration == 7

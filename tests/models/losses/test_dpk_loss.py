@@ -8,6 +8,7 @@ from torch import nn
 
 from dpk_mm.errors import UsageError
 from dpk_mm.functional import random_mask
+from dpk_mm.functional.feature_error import channel_scale
 from dpk_mm.models.losses.dpk_loss import DPKLoss
 from dpk_mm.modules import CKAMaskRatio, FixedMaskRatio, build_mask
 from dpk_mm.modules.transformer import Attention
@@ -618,3 +619,45 @@ def test_max_tokens_that_do_not_fit():
     student, teacher = _features(3, 1), _features(5, 2)
     with pytest.raises(ValueError, match=r'transforms.P4.max_tokens is 4, .* leave max_tokens out'):
         loss(student, teacher, _samples([torch.zeros(0, 4)] * 2))
+
+
+def test_a_normalised_target_divides_each_channel_by_its_spread():
+    student, teacher = _features(3, 1), _features(5, 2)
+    teacher = tuple(t * torch.tensor([1.0, 10.0, 0.1, 3.0, 1.0]).view(1, 5, 1, 1) for t in teacher)
+    stage = dict(index=1, patch_size=2, **TINY)
+    loss = _loss(transforms=dict(P4=dict(stage, normalize_target=True)))
+    hybrid = _hybrids(loss, student, teacher, places=dict(P4=(1, 1)))['P4']
+    torch.manual_seed(9)
+    found = loss.parts(student, teacher)['P4']
+    expected = ((hybrid - teacher[1]) / channel_scale(teacher[1])).square().mean()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    # features of a hundredth have the same target
+    small = _loss(transforms=dict(P4=dict(stage, normalize_target=True)))
+    with torch.no_grad():
+        small.transforms.P4.head.weight.mul_(0.01)
+        small.transforms.P4.head.bias.mul_(0.01)
+        small.transforms.P4.teacher_embed.proj.weight.mul_(100)
+    torch.manual_seed(9)
+    again = small.parts(student, tuple(t * 0.01 for t in teacher))['P4']
+    assert again.item() == pytest.approx(found.item(), rel=1e-4)
+    with pytest.raises(ValueError, match='normalize_target has no effect'):
+        _loss(transforms=dict(P4=dict(stage, normalize_target=True)), criterion=Recorder())
+
+
+def test_a_warm_up_of_the_modules_sends_nothing_to_the_student():
+    loss = _loss(module_warmup=2)
+    values, gradients = [], []
+    for loss.module_warmup.iteration in range(3):
+        student = tuple(f.requires_grad_() for f in _features(3, 1))
+        teacher = _features(5, 2)
+        loss.zero_grad()
+        torch.manual_seed(9)
+        total = loss(student, teacher)
+        total.backward()
+        values.append(total.item())
+        gradients.append([f.grad is not None for f in student])
+        assert all(p.grad is not None for p in loss.parameters())
+    assert gradients == [[False] * 3, [False] * 3, [False, True, True]]
+    assert values == [values[0]] * 3  # the loss itself is the same
+    with pytest.raises(ValueError, match='DPKLoss: module_warmup needs iterations'):
+        _loss(module_warmup={})
