@@ -259,13 +259,14 @@ def test_mini_configs_are_one_experiment(detector):
         assert cfg.train_dataloader.dataset.type == 'CocoDataset'  # `indices` works on no wrapper
         assert cfg.param_scheduler[1].T_max == cfg.train_cfg.max_epochs
         assert cfg.randomness.seed == 0
-    assert [cfg.train_cfg.max_epochs for cfg in (none, teacher, fgd, dpk)] == [6, 8, 6, 6]
+    assert [cfg.train_cfg.max_epochs for cfg in (none, teacher, fgd, dpk)] == [6, 18, 6, 6]
     for cfg in (fgd, dpk):
         plain = {key: value for key, value in cfg.model.architecture.items() if key != '_scope_'}
         assert plain == {key: value for key, value in none.model.items() if key != '_scope_'}
         plain = {key: value for key, value in cfg.model.teacher.items() if key != '_scope_'}
         assert plain == {key: value for key, value in teacher.model.items() if key != '_scope_'}
-        assert cfg.model.inherit is None
+        heads = ['bbox_head'] if detector == 'retinanet' else ['rpn_head', 'roi_head']
+        assert cfg.model.inherit == ['neck.fpn_convs', *heads]
         assert cfg.model.teacher_ckpt == f'work_dirs/{detector}_teacher/epoch_18.pth'
         assert cfg.model.teacher_command.endswith(f'configs/mini/{detector}_teacher.py')
     weights = dpk.model.distiller.distill_losses.loss_dpk.criterion.weights

@@ -27,7 +27,11 @@ FAMILIES = {
     ),
     'bccd/faster_rcnn_': ('fgd', 'dpk_no_prior', 'dpk_fixed', 'dpk'),
     'bccd/retinanet_': ('fgd', 'dpk_no_prior', 'dpk_fixed', 'dpk'),
+    'hituav/': ('fgd', 'dpk', 'sum'),
+    'deeppcb/': ('fgd', 'dpk', 'sum'),
 }
+FORMS = ('hituav', 'deeppcb')
+FORM_METHODS = ('fgd', 'dpk', 'sum')
 DISTILLED = [(family, method) for family, methods in FAMILIES.items() for method in methods]
 TRAINING = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'param_scheduler')
 
@@ -45,7 +49,9 @@ def test_all_files_are_looked_at():
     roles = {f: (*methods, 'alone', 'teacher') for f, methods in FAMILIES.items()}
     known = {f'{family}{role}.py' for family, names in roles.items() for role in names}
     shared = {'bccd/data.py', 'bccd/faster_rcnn_pair.py', 'bccd/retinanet_pair.py'}
-    assert found == known | shared
+    shared |= {f'{folder}/pair.py' for folder in FORMS}
+    shapes = {f'shapes/{method}.py' for method in FORM_METHODS}
+    assert found == known | shared | shapes
 
 
 @pytest.mark.parametrize(('family', 'method'), DISTILLED)
@@ -53,7 +59,8 @@ def test_methods_differ_in_the_distillation_alone(family, method):
     baseline, cfg, teacher = load(family, 'alone'), load(family, method), load(family, 'teacher')
     assert plain(cfg.model.architecture) == plain(baseline.model)
     assert plain(cfg.model.teacher) == plain(teacher.model)
-    assert not cfg.model.get('inherit')
+    heads = ['bbox_head'] if 'retinanet' in family else ['rpn_head', 'roi_head']
+    assert cfg.model.get('inherit') == (None if 'fashion' in family else ['neck.fpn_convs', *heads])
     for key in TRAINING:
         assert cfg[key] == baseline[key], key
     students = cfg.optim_wrapper
@@ -152,3 +159,34 @@ def test_options_of_one_part_leave_the_others(tmp_path):
     cfg = load_config(path, {'val_dataloader.dataset.ann_file': 'a', 'val_evaluator.ann_file': 'b'})
     assert cfg.test_dataloader.dataset.ann_file == 'annotations/val.json'
     assert cfg.test_evaluator.ann_file == 'data/shapes/annotations/val.json'
+
+
+@pytest.mark.parametrize('folder', [*FORMS, 'shapes'])
+def test_controls_have_the_levels_and_weights_of_fgd(folder):
+    fgd, dpk, both = (
+        load(f'{folder}/', role).model.distiller.distill_losses for role in FORM_METHODS
+    )
+    levels = [level.pop('weight') for level in fgd.loss_fgd.levels]
+    assert levels == [1.0] * 4
+    criterion = dpk.loss_dpk.criterion
+    assert [level['index'] for level in fgd.loss_fgd.levels] == list(criterion.levels)
+    assert {**fgd.loss_fgd, 'levels': None} == {**criterion, 'levels': None}
+    stages = [stage.index for stage in dpk.loss_dpk.transforms.values()]
+    assert list(both.loss_dpk.criterion.levels) == stages
+    assert both.loss_dpk.transforms == dpk.loss_dpk.transforms
+    assert both.loss_fgd == criterion
+    for role in FORM_METHODS:
+        hook = load(f'{folder}/', role).custom_hooks[0]
+        assert hook == dict(type='mmrazor.LossGradientHook', interval=20, by_level=True)
+
+
+@pytest.mark.parametrize(('folder', 'images'), [('hituav', (100, 1000)), ('deeppcb', (60, 700))])
+def test_students_and_teachers_of_the_new_sets(folder, images):
+    alone, teacher = (load(f'{folder}/', role) for role in ('alone', 'teacher'))
+    found = tuple(cfg.train_dataloader.dataset.indices for cfg in (alone, teacher))
+    assert found == images
+    assert alone.model.roi_head.bbox_head.num_classes == len(alone.metainfo.classes)
+    for part in ('train', 'val', 'test'):
+        assert alone[f'{part}_dataloader'].dataset.metainfo == alone.metainfo
+    iterations = images[0] // alone.train_dataloader.batch_size * alone.train_cfg.max_epochs
+    assert iterations == 450

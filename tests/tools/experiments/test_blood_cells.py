@@ -45,3 +45,10 @@ def test_a_level_can_be_left_to_fgd():
 def test_a_method_with_a_teacher_needs_its_width():
     with pytest.raises(ValueError, match="'fgd' has a teacher, so width must be given"):
         student('faster_rcnn', 'fgd', 0, lr=0.1)
+
+
+def test_inheriting_can_be_left_out():
+    args = dict(detector='retinanet', method='dpk', seed=0, lr=0.1, width=16)
+    whole, none = student(**args), student(**args, inherit=False)
+    assert none['options'].pop('model.inherit', 0) is None
+    assert none == whole

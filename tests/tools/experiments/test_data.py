@@ -5,6 +5,7 @@ import tarfile
 import pytest
 
 from dpk_mm.errors import UsageError
+from tools.experiments import data
 from tools.experiments.data import IDX_FILES, LOADERS, prepare, split_annotations
 
 FASHION = {'kind': 'fashion_mnist'}
@@ -162,3 +163,19 @@ def test_image_folders_that_do_not_suffice_are_named(tmp_path, per_class, messag
         image_folders(tmp_path, per_class)
     with pytest.raises(UsageError, match=message):
         prepare(FOLDERS, tmp_path, tmp_path / 'work')
+
+
+def test_drawn_shapes_need_no_folder_and_are_held_out_by_another_seed(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(data, 'generate_shapes', lambda out, **kwargs: drawn.append((out, kwargs)))
+    options = prepare({'kind': 'shapes', 'num_held_out': 7}, None, tmp_path)
+    assert drawn == [
+        (tmp_path / 'shapes' / 'set', {}),
+        (tmp_path / 'shapes' / 'held_out', dict(num_train=1, num_val=7, seed=1)),
+    ]
+    assert options['train_dataloader.dataset.ann_file'] == 'annotations/train.json'
+    assert options['val_dataloader.dataset.data_root'] == f'{tmp_path}/shapes/set/'
+    assert options['test_dataloader.dataset.data_root'] == f'{tmp_path}/shapes/held_out/'
+    assert options['test_evaluator.ann_file'] == (
+        f'{tmp_path}/shapes/held_out/annotations/val.json'
+    )

@@ -1,0 +1,85 @@
+"""The rows of the controls, by value."""
+
+from pathlib import Path
+
+import pytest
+
+from dpk_mm.errors import UsageError
+from tools.experiments.detectors import PAIRS, rows, student, students, teacher
+from tools.experiments.grid import format_options, load_grid
+
+ROOT = Path(__file__).parents[3]
+LOSS = 'model.distiller.distill_losses'
+
+
+def test_a_row_is_a_config_and_options():
+    entry = student('shapes', 'dpk_x10', 3, options={'a': 1})
+    assert entry == dict(
+        name='dpk_x10-w32-s3',
+        config='configs/experiments/shapes/dpk.py',
+        method='dpk_x10',
+        seed=3,
+        teacher=teacher('shapes')['name'],
+        options={
+            'model.teacher.backbone.base_channels': 32,
+            'model.teacher.neck.in_channels': [32, 64, 128, 256],
+            f'{LOSS}.loss_dpk.transforms.P4.weight': 10.0,
+            f'{LOSS}.loss_dpk.transforms.P5.weight': 10.0,
+            'a': 1,
+        },
+    )
+    assert student('deeppcb', 'baseline', 1) == dict(
+        name='baseline-s1',
+        config='configs/experiments/deeppcb/alone.py',
+        method='baseline',
+        seed=1,
+        options={},
+    )
+
+
+def test_fgd_has_the_factor_on_the_same_levels():
+    assert rows('deeppcb')['fgd_x3'] == (
+        'fgd',
+        {f'{LOSS}.loss_fgd.levels.1.weight': 3.0, f'{LOSS}.loss_fgd.levels.2.weight': 3.0},
+    )
+    assert set(rows('shapes')['fgd_without'][1].values()) == {0.0}
+
+
+def test_every_control_is_there():
+    known = rows('shapes')
+    wanted = [f'{row}_x{f}' for row in ('dpk', 'no_prior', 'fgd') for f in (3, 10, 30)]
+    wanted += ['dpk', 'no_prior', 'zeros', 'teacher_only', 'sum', 'fgd', 'fgd_without']
+    wanted += ['fixed_0.1', 'fixed_0.5', 'fixed_0.9', 'blocks_1_1', 'blocks_2_2', 'blocks_4_4']
+    assert set(wanted) <= set(known)
+    assert rows('hituav')['teacher_only'][1] == {
+        'default_hooks.mask_ratio._delete_': True,
+        'default_hooks.mask_ratio.type': 'mmrazor.FixedMaskRatioHook',
+        'default_hooks.mask_ratio.ratio': 1.0,
+    }
+
+
+def test_not_inheriting_has_a_name_of_its_own():
+    entry = student('shapes', 'fgd', 0, inherit=False)
+    assert entry['method'] == 'fgd_not_inheriting'
+    assert entry['options']['model.inherit'] is None
+    assert 'model.inherit=None' in format_options(entry['options'])
+
+
+def test_seed_by_seed():
+    names = [e['name'] for e in students('shapes', ('baseline', 'fgd'), (0, 1))]
+    assert names == ['baseline-s0', 'fgd-w32-s0', 'baseline-s1', 'fgd-w32-s1']
+
+
+def test_unknown_names():
+    with pytest.raises(UsageError, match="no row 'dpk_x11'; did you mean dpk_x10?"):
+        student('shapes', 'dpk_x11', 0)
+    with pytest.raises(UsageError, match="no data set 'coco'"):
+        teacher('coco')
+
+
+@pytest.mark.parametrize('name', ['shapes_controls'])
+def test_the_grids_can_be_read(name):
+    grid = load_grid(ROOT / 'tools' / 'experiments' / 'grids' / f'{name}.py')
+    assert {entry.config for entry in grid.entries} <= {
+        config for pair in PAIRS.values() for config in pair.configs.values()
+    }

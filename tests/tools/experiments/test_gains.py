@@ -1,0 +1,84 @@
+import json
+
+import pytest
+
+from dpk_mm.analysis.training_curves import Scalars
+from tools.experiments.gains import collect, gains_table, measures
+
+
+def scalars():
+    """Nine iterations, of which each third has values of its own."""
+    return Scalars(
+        [
+            {
+                'iter': i,
+                'gradient_share/distill.dpk.P4': 0.1 * i,
+                'gradient_share/distill.fgd.feats[2]': 100.0,
+                'gradient_share/distill.fgd.feats[0]': 7.0,
+                'gradient_cosine/distill.dpk.P4': -0.5,
+                'feature_distance/feats[0]': 2.0,
+                'hybrid_error/P4': 1.0 / i,
+                'loss': 1e9,
+            }
+            for i in range(1, 10)
+        ],
+        [],
+    )
+
+
+def test_means_of_the_first_and_the_last_third():
+    found = measures(scalars(), ['P2', 'P3', 'P4', 'P5'])
+    assert found['share']['P4'] == pytest.approx([0.2, 0.8])  # of DPK, not of FGD on the same level
+    assert found['share']['P2'] == [7.0, 7.0]
+    assert found['cosine']['P4'] == [-0.5, -0.5]
+    assert found['distance'] == {'P2': [2.0, 2.0]}
+    assert found['hybrid']['P4'] == pytest.approx(
+        [(1 + 1 / 2 + 1 / 3) / 3, (1 / 7 + 1 / 8 + 1 / 9) / 3]
+    )
+    assert measures(Scalars([], [])) == {}
+
+
+def result(method, seed, score, **more):
+    return dict(
+        entry=f'{method}-s{seed}',
+        method=method,
+        seed=seed,
+        label='',
+        teacher='width 32',
+        teacher_scores=None,
+        setting={},
+        metric='coco/bbox_mAP',
+        scores=dict(val=score, test=score + 0.01),
+        seconds=1.0,
+        **more,
+    )
+
+
+def test_a_line_for_each_row(tmp_path):
+    folder = tmp_path / 'dpk-s0' / 'time' / 'vis_data'
+    folder.mkdir(parents=True)
+    (folder / 'scalars.json').write_text(
+        ''.join(json.dumps(line) + '\n' for line in scalars().train)
+    )
+    results = [result('fgd', seed, 0.2 + 0.01 * seed) for seed in (0, 1)]
+    results += [result('dpk', seed, 0.22 + 0.01 * seed) for seed in (0, 1)]
+    collected = collect(results, tmp_path, ['P2', 'P3', 'P4', 'P5'])
+    assert [bool(r['measures']) for r in collected] == [False, False, True, False]
+    lines = gains_table(collected, ['fgd', 'other']).splitlines()
+    cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
+    assert cells[0] == [
+        'row',
+        'n',
+        'validation',
+        'held-out',
+        'minus fgd [95 %]',
+        'P4: share',
+        'P4: cosine',
+        'P4: S to T',
+        'P4: hybrid to T',
+    ]
+    assert cells[2][:5] == ['fgd', '2', '20.50 ± 0.71', '21.50 ± 0.71', '-']
+    assert cells[3][:5] == ['dpk', '2', '22.50 ± 0.71', '23.50 ± 0.71', '+2.00 [+2.00, +2.00]']
+    assert cells[3][5:] == ['0.2, 0.8', '-0.5, -0.5', '-', '0.611, 0.126']
+    # the numbers go on without the folders
+    assert collect(collected, tmp_path / 'gone') == collected

@@ -1,0 +1,41 @@
+"""Makes the table of what a gain is made of, one line for each row of a grid, from its results and work folders."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dpk_mm.cli.errors import readable_errors
+from dpk_mm.fileio import write_text_atomically
+from tools.experiments.gains import LEGEND, collect, gains_table
+from tools.experiments.results import read_results
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('results', type=Path, help='results.jsonl of a grid, in its work folder')
+    parser.add_argument(
+        '--out', type=Path, required=True, help='folder of the table and its numbers'
+    )
+    parser.add_argument('--levels', nargs='*', default=['P2', 'P3', 'P4', 'P5'], help='of the neck')
+    parser.add_argument('--references', nargs='+', default=['fgd', 'fgd_without'])
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    results = collect(list(read_results(args.results)), args.results.parent, args.levels)
+    grid = results[0]['grid']
+    heading = results[-1].get('title') or grid
+    table = gains_table(results, args.references)
+    page, numbers = args.out / f'{grid}_gains.md', args.out / f'{grid}_gains.jsonl'
+    write_text_atomically(page, f'# {heading}\n\n{table}\n{LEGEND}\n')
+    write_text_atomically(numbers, ''.join(json.dumps(result) + '\n' for result in results))
+    print(page, numbers, sep='\n')
+
+
+if __name__ == '__main__':
+    with readable_errors('gains_report.py'):
+        main()
