@@ -302,12 +302,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self._student_begun = False
         distil = not self.distillation_stopped
         if distil:
-            self._prepare_teacher()
-            getattr(distiller, 'attach_again', lambda: None)()
-            self._check_batch_size(batch_inputs)
-            distiller.set_deliveries_override(False)
-            with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries:
-                self._run_teacher(batch_inputs, data_samples)
+            self.record_teacher(batch_inputs, data_samples)
         student_losses = self._run_student(batch_inputs, data_samples)
         if self.calculate_student_loss:
             losses.update(add_prefix(student_losses, 'student'))
@@ -336,6 +331,23 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         # Held no longer than the graph itself.
         seen, self._seen = self._seen, {}
         return self._guard.check(self, total, log_vars, seen)
+
+    def record_teacher(
+        self, batch_inputs: Tensor, data_samples: list[BaseDataElement] | None = None
+    ) -> None:
+        """Runs the teacher on a batch, whose features are in the distiller's recorders then.
+
+        Args:
+            batch_inputs: ``[N, 3, H, W]``, normalised for the student.
+            data_samples: Ground truth.
+        """
+        distiller = self.distiller
+        self._prepare_teacher()
+        getattr(distiller, 'attach_again', lambda: None)()
+        self._check_batch_size(batch_inputs)
+        distiller.set_deliveries_override(False)
+        with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries:
+            self._run_teacher(batch_inputs, data_samples)
 
     def _check_batch_size(self, inputs: Tensor) -> None:
         size = tuple(inputs.shape[-2:])

@@ -19,6 +19,7 @@ from .class_counts import check_logits
 from .empty_record import PartsThatRan, why_empty
 from .feature_gate import FeatureGate
 from .records import DATA_SAMPLES, SIDES, arguments_of, expand_records, fill_mapping
+from .trained_modules import load_modules
 
 
 @MODELS.register_module()
@@ -41,6 +42,8 @@ class DPKDistiller(ConfigurableDistiller):
         records: See :func:`~dpk_mm.models.distillers.records.expand_records`.
         distill_losses: Name -> config of a loss. A value of None drops a loss that a base config has.
         loss_forward_mappings: Loss -> argument -> record, in mmrazor's explicit form; what is missing is filled in.
+        modules_ckpt: File that the transformation modules of ``DPKLoss`` start from, of ``tools/train_modules.py`` or a
+            full checkpoint of a training with the same modules; all of them have to fit.
         **kwargs: Of ``ConfigurableDistiller``.
 
     Raises:
@@ -53,6 +56,7 @@ class DPKDistiller(ConfigurableDistiller):
         records: Mapping[str, Any] | None = None,
         distill_losses: Mapping[str, Any] | None = None,
         loss_forward_mappings: Mapping[str, Any] | None = None,
+        modules_ckpt: str | None = None,
         **kwargs: Any,
     ) -> None:
         records, distill_losses, loss_forward_mappings = map(
@@ -66,12 +70,23 @@ class DPKDistiller(ConfigurableDistiller):
         losses = {name: cfg for name, cfg in (distill_losses or {}).items() if cfg is not None}
         super().__init__(distill_losses=losses, **kwargs)
         self._fill_mappings(dict(loss_forward_mappings or {}), kwargs)
+        self.modules_ckpt = modules_ckpt
         self._seen: dict[str, Tensor] = {}
         self._begun: set[str] = set()
         self._gates: dict[str, FeatureGate] = {}
         self._ran = PartsThatRan()
         # out of nn.Module's sight: no parameter, no child
         object.__setattr__(self, '_models', {})
+
+    def init_weights(self) -> None:
+        """Initialises the losses' modules, and loads ``modules_ckpt``."""
+        super().init_weights()
+        if self.modules_ckpt is not None:
+            count = load_modules(self, self.modules_ckpt)
+            print_log(
+                f'The transformation modules start from {self.modules_ckpt} ({count} tensors).',
+                'current',
+            )
 
     def prepare_from_student(self, model: nn.Module) -> None:
         """Hooks the modules of the student that are recorded."""
