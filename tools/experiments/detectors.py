@@ -71,12 +71,7 @@ def rows(pair: str) -> dict[str, tuple[str, dict[str, Any]]]:
         }
 
     def share(value: float) -> dict[str, Any]:
-        hook = 'default_hooks.gradient_share'
-        return {
-            f'{hook}.type': 'mmrazor.GradientShareHook',
-            f'{hook}.loss': 'loss_dpk',
-            f'{hook}.share': value,
-        }
+        return share_options('loss_dpk', value)
 
     depth = lambda blocks: each(encoder_depth=blocks, decoder_depth=blocks)  # noqa: E731
     found: dict[str, tuple[str, dict[str, Any]]] = {
@@ -116,6 +111,101 @@ def rows(pair: str) -> dict[str, tuple[str, dict[str, Any]]]:
             elif role in ('dpk', 'sum') and 'share_' not in name:
                 found[f'{name}_x{factor}'] = (role, {**options, **each(weight=float(factor))})
     return found
+
+
+def share_options(loss: str, share: float) -> dict[str, Any]:
+    """Options that put a ``GradientShareHook`` into a config."""
+    hook = 'default_hooks.gradient_share'
+    return {
+        f'{hook}.type': 'mmrazor.GradientShareHook',
+        f'{hook}.loss': loss,
+        f'{hook}.share': share,
+    }
+
+
+#: Method -> the rows of :func:`rows` that are its settings. Every method that is tuned has three.
+FORMS: dict[str, tuple[str, ...]] = {
+    'dpk_apart': ('dpk_x3', 'dpk_x10', 'dpk_x30'),
+    'no_prior_apart': ('no_prior_x3', 'no_prior_x10', 'no_prior_x30'),
+    'dpk_share': ('share_0.1', 'share_0.3', 'share_1'),
+    'no_prior_share': ('no_prior_share_0.1', 'no_prior_share_0.3', 'no_prior_share_1'),
+}
+WEIGHTS = (0.3, 1.0, 3.0)
+RATES = (2e-3, 4e-3, 8e-3)
+
+
+def setting_entry(
+    pair: str,
+    method: str,
+    setting: float | str,
+    seed: int,
+    width: int,
+    fgd_weight: float,
+    named: bool = True,
+) -> dict[str, Any]:
+    """The entry of a method with one of its settings.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        method: ``'baseline'``, ``'fgd'``, ``'dpk'`` or a key of ``FORMS``.
+        setting: The learning rate of the baseline, the factor of FGD or of the whole DPK + FGD, or a row of the form.
+        seed: Of its training.
+        width: The teacher's.
+        fgd_weight: Factor of FGD in the forms, on their levels without DPK: that which was chosen for FGD alone.
+        named: Whether the setting is in the name and the tables.
+    """
+    if method == BASELINE:
+        what, row, options = 'lr', BASELINE, {'optim_wrapper.optimizer.lr': setting}
+    elif method in FORMS:
+        what, row, options = 'form', str(setting), {f'{_LOSS}.loss_dpk.loss_weight': fgd_weight}
+    else:
+        what, row, options = 'weight', method, {f'{_LOSS}.loss_{method}.loss_weight': setting}
+    name = f'{method}-{what}-{setting}' if named else method
+    entry = student(pair, row, seed, width, options, name=name)
+    entry['method'] = method
+    entry['setting'] = {what: setting} if named else {}
+    return entry
+
+
+def settings(
+    pair: str, width: int, seeds: Sequence[int], fgd_weight: float
+) -> list[dict[str, Any]]:
+    """The trainings that settings are chosen by: three of every method, under one teacher.
+
+    FGD and the paper's form come first: the others take ``fgd_weight`` from them.
+    """
+    tried: dict[str, tuple[float | str, ...]] = {BASELINE: RATES, 'fgd': WEIGHTS, 'dpk': WEIGHTS}
+    entries = [teacher(pair, width)]
+    for part in (tried, FORMS):
+        entries += [
+            setting_entry(pair, method, setting, seed, width, fgd_weight)
+            for seed in seeds
+            for method, values in part.items()
+            for setting in values
+        ]
+    return entries
+
+
+def decision(
+    pair: str, chosen: Mapping[str, float | str], seeds: Sequence[int], widths: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The trainings that decide: every method with its chosen setting, under every teacher.
+
+    FGD without DPK's levels, which has no setting of its own, is under the first one.
+    """
+    entries = [teacher(pair, width) for width in widths]
+    weight = float(chosen['fgd'])
+    for seed in seeds:
+        for width in widths:
+            entries += [
+                setting_entry(pair, method, setting, seed, width, weight, named=False)
+                for method, setting in chosen.items()
+                if method != BASELINE or width == widths[0]
+            ]
+        entries.append(
+            student(pair, 'fgd_without', seed, widths[0], {f'{_LOSS}.loss_fgd.loss_weight': weight})
+        )
+    return entries
 
 
 def find_pair(pair: str) -> Pair:

@@ -1,0 +1,200 @@
+"""Entries of the grids that ask what forms of DPK bring to a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dpk_mm.errors import UsageError, did_you_mean
+
+from .detectors import BASELINE, TEACHER, share_options
+
+_LOSS = 'model.distiller.distill_losses.loss_feat'
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A student, its teachers and the stages that are distilled.
+
+    Attributes:
+        folder: Of the configs, in ``configs/experiments``.
+        stages: Of DPK, as the configs name them.
+        sizes: Width of a teacher -> options of its network, without the prefix of the model.
+        stage_channels: Stage -> channels of the teacher, as a multiple of its width.
+    """
+
+    folder: str
+    stages: tuple[str, ...]
+    sizes: Mapping[int, Mapping[str, Any]]
+    stage_channels: Mapping[str, int]
+
+
+def _cifar(width: int) -> dict[str, Any]:
+    widths = [width, width, 2 * width, 4 * width]
+    return {'backbone.arch.widths': widths, 'head.in_channels': 4 * width}
+
+
+def _fashion(width: int) -> dict[str, Any]:
+    return {
+        'backbone.stem_channels': width,
+        'backbone.base_channels': width,
+        'head.in_channels': 8 * width,
+    }
+
+
+PAIRS: dict[str, Pair] = {
+    'cifar': Pair(
+        'cifar',
+        ('second_last', 'last'),
+        {width: _cifar(width) for width in (12, 24)},
+        dict(second_last=2, last=4),
+    ),
+    'fashion': Pair(
+        'fashion', ('last',), {width: _fashion(width) for width in (16, 24)}, dict(last=8)
+    ),
+}
+
+#: Settings of each method: factors of the loss, or shares of the gradient.
+WEIGHTS = (10.0, 50.0, 250.0)
+SHARES = (0.1, 0.3, 1.0)
+RATES = {'cifar': (0.025, 0.05, 0.1), 'fashion': (0.1, 0.2, 0.4)}
+KD_WEIGHTS = (0.4, 0.8, 1.6)
+METHODS: dict[str, tuple[str, str]] = {
+    # method -> (config, what is set)
+    BASELINE: ('alone', 'lr'),
+    'kd': ('kd', 'kd weight'),
+    'fitnets': ('fitnets', 'weight'),
+    'dpk': ('dpk', 'weight'),
+    'no_prior': ('dpk', 'weight'),
+    'fitnets_share': ('fitnets', 'share'),
+    'dpk_share': ('dpk', 'share'),
+    'no_prior_share': ('dpk', 'share'),
+}
+
+
+def settings_of(pair: str, method: str) -> tuple[float, ...]:
+    """The settings of a method that are tried, as many of each."""
+    what = METHODS[method][1]
+    return {'lr': RATES[pair], 'kd weight': KD_WEIGHTS, 'weight': WEIGHTS, 'share': SHARES}[what]
+
+
+def teacher(pair: str, width: int, seed: int = 0) -> dict[str, Any]:
+    """The entry of a teacher.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        width: Of its first stage, one of the pair's.
+        seed: Of its training.
+    """
+    return dict(
+        name=f'teacher-w{width}-s{seed}',
+        config=f'configs/experiments/{find_pair(pair).folder}/teacher.py',
+        method=TEACHER,
+        label=f'width {width}',
+        seed=seed,
+        options={f'model.{key}': value for key, value in PAIRS[pair].sizes[width].items()},
+    )
+
+
+def student(
+    pair: str,
+    method: str,
+    setting: float,
+    seed: int,
+    width: int,
+    named: bool = True,
+) -> dict[str, Any]:
+    """The entry of a student.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        method: Key of ``METHODS``.
+        setting: Its weight, share or learning rate.
+        seed: Of its training.
+        width: The teacher's.
+        named: Whether the setting is in the name and the tables.
+
+    Raises:
+        UsageError: If there is no such method.
+    """
+    if method not in METHODS:
+        raise UsageError(
+            f'there is no method {method!r}{did_you_mean(method, METHODS) or "; see METHODS."}'
+        )
+    found = find_pair(pair)
+    config, what = METHODS[method]
+    words = [method, *([f'{what}-{setting:g}'.replace(' ', '-')] if named else [])]
+    options: dict[str, Any] = {}
+    if what == 'lr':
+        options['optim_wrapper.optimizer.lr'] = setting
+    elif what == 'kd weight':
+        options['model.distiller.distill_losses.loss_kd.loss_weight'] = setting
+    elif what == 'weight':
+        options[f'{_LOSS}.loss_weight'] = setting
+    else:
+        options.update(share_options('loss_feat', setting))
+    entry: dict[str, Any] = dict(
+        config=f'configs/experiments/{found.folder}/{config}.py',
+        method=method,
+        seed=seed,
+        setting={what: setting} if named else {},
+        options=options,
+    )
+    if method != BASELINE:
+        words.append(f'w{width}')
+        entry['teacher'] = f'teacher-w{width}-s0'
+        for key, value in found.sizes[width].items():
+            options[f'model.teacher.{key}'] = value
+        if config != 'kd':
+            for stage in found.stages:
+                options[f'{_LOSS}.transforms.{stage}.teacher_channels'] = (
+                    found.stage_channels[stage] * width
+                )
+                if method.startswith('no_prior'):
+                    options[f'{_LOSS}.transforms.{stage}.prior'] = 'none'
+            if found.folder == 'fashion':  # whose configs measure nothing by themselves
+                hook = 'default_hooks.loss_gradient'
+                options[f'{hook}.type'] = 'mmrazor.LossGradientHook'
+                options[f'{hook}.interval'] = 20
+                options[f'{hook}.by_level'] = True
+    entry['name'] = '-'.join([*words, f's{seed}'])
+    return entry
+
+
+def settings(pair: str, width: int, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """The trainings that settings are chosen by: as many settings of every method, under one teacher."""
+    return [teacher(pair, width)] + [
+        student(pair, method, setting, seed, width)
+        for seed in seeds
+        for method in METHODS
+        for setting in settings_of(pair, method)
+    ]
+
+
+def decision(
+    pair: str, chosen: Mapping[str, float], seeds: Sequence[int], widths: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The trainings that decide: every method with its chosen setting, under every teacher."""
+    entries = [teacher(pair, width) for width in widths]
+    for seed in seeds:
+        for width in widths:
+            entries += [
+                student(pair, method, chosen[method], seed, width, named=False)
+                for method in METHODS
+                if method != BASELINE or width == widths[0]
+            ]
+    return entries
+
+
+def find_pair(pair: str) -> Pair:
+    """The pair of a name.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if pair not in PAIRS:
+        raise UsageError(
+            f'there is no pair {pair!r} in tools/experiments/classifiers.py, but {", ".join(PAIRS)}.'
+        )
+    return PAIRS[pair]

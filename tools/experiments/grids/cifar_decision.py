@@ -1,0 +1,13 @@
+# The decision on 20 classes of CIFAR-100: five seeds, two teachers, the settings of cifar_settings.py. See
+# configs/experiments/PLAN.md.
+from tools.experiments.chosen import chosen_settings
+from tools.experiments.classifiers import decision
+
+title = '20 classes of CIFAR-100: the decision'
+metric = 'accuracy/top1'
+data = dict(kind='image_folders', every_class=5, val=50, subsets=dict(teacher=250, student=50))
+references = ('baseline', 'kd', 'fitnets')
+
+entries = decision(
+    'cifar', chosen_settings('cifar_settings'), seeds=(0, 1, 2, 3, 4), widths=(24, 12)
+)

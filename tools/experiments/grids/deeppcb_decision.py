@@ -1,0 +1,13 @@
+# The decision on DeepPCB: five seeds, two teachers, the settings of deeppcb_settings.py. See
+# configs/experiments/PLAN.md.
+from tools.experiments.chosen import chosen_settings
+from tools.experiments.detectors import decision
+
+title = 'DeepPCB, Faster R-CNN: the decision'
+metric = 'coco/bbox_mAP'
+data = dict(kind='coco_split', num_val=100)
+references = ('baseline', 'fgd', 'fgd_without')
+
+entries = decision(
+    'deeppcb', chosen_settings('deeppcb_settings'), seeds=(0, 1, 2, 3, 4), widths=(32, 16)
+)

@@ -1,0 +1,13 @@
+# The decision on HIT-UAV: five seeds, two teachers, the settings of hituav_settings.py. See
+# configs/experiments/PLAN.md.
+from tools.experiments.chosen import chosen_settings
+from tools.experiments.detectors import decision
+
+title = 'HIT-UAV, Faster R-CNN: the decision'
+metric = 'coco/bbox_mAP'
+data = dict(kind='coco_split', num_val=300)
+references = ('baseline', 'fgd', 'fgd_without')
+
+entries = decision(
+    'hituav', chosen_settings('hituav_settings'), seeds=(0, 1, 2, 3, 4), widths=(32, 16)
+)
