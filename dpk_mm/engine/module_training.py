@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..functional.feature_error import error_and_variance
 from ..models.algorithms import DPKDistill
 from ..models.losses import DPKLoss
+from ..modules.hybrid_transform import FeatureTransform
 
 _CLIP = 5.0
 
@@ -57,14 +58,18 @@ def train_modules(
     for name, loss in losses.items():
         for stage, transform in loss.transforms.items():
             given = getattr(transform, 'prior', None) == 'teacher'
-            if not given and transform.student_channels != transform.teacher_channels:
+            if not given and not _enters_both(transform):
                 raise UsageError(
                     f"{name}.transforms.{stage} takes no tokens of the teacher's and has {transform.student_channels} "
                     f'channels where the teacher has {transform.teacher_channels}, so nothing can enter it without a '
                     "student; set prior='teacher', or leave the stage out."
                 )
     parameters = [
-        p for loss in losses.values() for p in loss.transforms.parameters() if p.requires_grad
+        p
+        for loss in losses.values()
+        for transform in loss.transforms.values()
+        for name, p in transform.named_parameters()
+        if p.requires_grad and (_enters_both(transform) or not name.startswith('student_'))
     ]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
     model.distiller.train()
@@ -82,6 +87,11 @@ def train_modules(
     return found
 
 
+def _enters_both(transform: FeatureTransform) -> bool:
+    """Whether the teacher's feature can stand for the student's, too."""
+    return transform.student_channels == transform.teacher_channels
+
+
 def _shares(
     model: DPKDistill, losses: dict[str, DPKLoss], inputs: Tensor, data_samples: Any
 ) -> dict[str, Tensor]:
@@ -94,7 +104,7 @@ def _shares(
         for key, stage in loss.stages.items():
             transform = loss.transforms[key]
             teacher = stage.pick('teacher', feats).detach()
-            if transform.student_channels == transform.teacher_channels:
+            if _enters_both(transform):
                 student, ratio = teacher, 0.1 + 0.85 * torch.rand(()).item()
             else:
                 shape = (teacher.shape[0], transform.student_channels, *teacher.shape[2:])
