@@ -29,6 +29,7 @@ FAMILIES = {
     'bccd/retinanet_': ('fgd', 'dpk_no_prior', 'dpk_fixed', 'dpk'),
     'hituav/': ('fgd', 'dpk', 'sum'),
     'deeppcb/': ('fgd', 'dpk', 'sum'),
+    'cifar/': ('kd', 'fitnets', 'dpk'),
 }
 FORMS = ('hituav', 'deeppcb')
 FORM_METHODS = ('fgd', 'dpk', 'sum')
@@ -60,7 +61,9 @@ def test_methods_differ_in_the_distillation_alone(family, method):
     assert plain(cfg.model.architecture) == plain(baseline.model)
     assert plain(cfg.model.teacher) == plain(teacher.model)
     heads = ['bbox_head'] if 'retinanet' in family else ['rpn_head', 'roi_head']
-    assert cfg.model.get('inherit') == (None if 'fashion' in family else ['neck.fpn_convs', *heads])
+    assert cfg.model.get('inherit') == (
+        None if family in ('fashion/', 'cifar/') else ['neck.fpn_convs', *heads]
+    )
     for key in TRAINING:
         assert cfg[key] == baseline[key], key
     students = cfg.optim_wrapper

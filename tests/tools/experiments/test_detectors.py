@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from dpk_mm.errors import UsageError
-from tools.experiments.detectors import PAIRS, rows, student, students, teacher
+from tools.experiments.detectors import (
+    FORMS,
+    PAIRS,
+    decision,
+    rows,
+    setting_entry,
+    settings,
+    student,
+    students,
+    teacher,
+)
 from tools.experiments.grid import format_options, load_grid
 
 ROOT = Path(__file__).parents[3]
@@ -83,3 +93,24 @@ def test_the_grids_can_be_read(name):
     assert {entry.config for entry in grid.entries} <= {
         config for pair in PAIRS.values() for config in pair.configs.values()
     }
+
+
+def test_settings_and_decision():
+    entry = setting_entry('hituav', 'dpk_share', 'share_0.3', 100, 16, fgd_weight=0.5)
+    assert entry['name'] == 'dpk_share-form-share_0.3-w16-s100'
+    assert (entry['method'], entry['setting']) == ('dpk_share', {'form': 'share_0.3'})
+    assert entry['options'][f'{LOSS}.loss_dpk.loss_weight'] == 0.5
+    assert entry['options']['default_hooks.gradient_share.share'] == 0.3
+    entries = settings('hituav', 32, (100, 101), 1.0)
+    methods = ('baseline', 'fgd', 'dpk', *FORMS)
+    assert len(entries) == len({e['name'] for e in entries}) == 1 + 2 * 3 * len(methods)
+    # what the forms need of FGD comes before them
+    of_forms = [i for i, e in enumerate(entries) if e['method'] in FORMS]
+    assert min(of_forms) > max(i for i, e in enumerate(entries) if e['method'] == 'fgd')
+    chosen = {'baseline': 4e-3, 'fgd': 3.0, 'dpk': 1.0, 'dpk_apart': 'dpk_x30'}
+    found = {e['name']: e for e in decision('hituav', chosen, (0, 1), (32, 16))}
+    assert len(found) == 2 + 2 * (1 + 3 + 3 + 1)
+    apart = found['dpk_apart-w16-s1']['options']
+    assert apart[f'{LOSS}.loss_dpk.loss_weight'] == 3.0
+    assert apart[f'{LOSS}.loss_dpk.transforms.P5.weight'] == 30.0
+    assert found['fgd_without-w32-s0']['options'][f'{LOSS}.loss_fgd.loss_weight'] == 3.0
