@@ -29,6 +29,8 @@ def test_results_are_of_the_grid_and_name_no_machine(file):
         assert (result['method'], result['seed']) == (entry.method, entry.seed)
         options = json.loads(json.dumps({**grid.options, **entry.options}))
         options = {MOVED_OPTIONS.get(key, key): value for key, value in options.items()}
+        if options.get('model.inherit', 0) is None:
+            del options['model.inherit']  # what the configs said when these were run
         assert result['options'] == options
         assert result['config'] == entry.config
         # every number comes from committed code

@@ -161,6 +161,20 @@ class Stage:
         except ValueError as error:
             raise self.error(error, f'stage {self.name}: ') from error
 
+    def in_windows(
+        self, transform: FeatureTransform, student: Tensor, teacher: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The features as the module gets them: in windows where the map has more than ``max_tokens``."""
+        shape = (teacher.shape[-2], teacher.shape[-1])
+        windows = None
+        if self.max_tokens is not None:
+            windows = windows_of(shape, transform.patch_size, self.max_tokens)
+        if windows is None:
+            return student, teacher
+        if student.shape[-2:] != shape:
+            student = F.interpolate(student, shape, mode='bilinear', align_corners=False)
+        return split_windows(student, windows), split_windows(teacher, windows)
+
     def _whole(
         self,
         transform: FeatureTransform,

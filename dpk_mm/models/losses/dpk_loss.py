@@ -234,7 +234,10 @@ class DPKLoss(DistillLoss):
     def _warmed_up(self, name: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """The pair of a stage, the student's feature detached while the modules are warmed up."""
         assert self.module_warmup is not None
-        self.module_warmup.observe(name, self.transforms[name], student, teacher)
+        transform = self.transforms[name]
+        with torch.no_grad():
+            parts = self.stages[name].in_windows(transform, student, teacher)
+        self.module_warmup.observe(name, transform, *parts)
         return (student.detach() if self.module_warmup.detaches(name) else student), teacher
 
     def _ratios(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:

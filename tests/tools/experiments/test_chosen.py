@@ -8,6 +8,7 @@ from tools.experiments.chosen import chosen_settings
 
 def line(method, seed, score, **setting):
     return dict(
+        grid='x_settings',
         entry=f'{method}-{setting}-{seed}',
         method=method,
         label='wide' if method == 'teacher' else '',
