@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from mmengine.config import Config
@@ -25,6 +27,33 @@ def length_of(cfg: Config) -> tuple[str, int]:
     raise UsageError('the config has no train_cfg.max_epochs or max_iters: give a whole training.')
 
 
+def short_length(length: int, fraction: float) -> int:
+    """Epochs (or iterations) of a part of a training, at least one.
+
+    Raises:
+        UsageError: If the fraction is out of range.
+    """
+    if not 0 < fraction <= 1:
+        raise UsageError(f'a part of a training must be in (0, 1], but is {fraction:g}.')
+    return max(1, round(length * fraction))
+
+
+def check_rounds(cfg: Config, fractions: Sequence[float]) -> None:
+    """Sees to it that each round of a race trains longer than the one before.
+
+    Raises:
+        UsageError: If one does not, such as two that are both rounded to one epoch.
+    """
+    key, length = length_of(cfg)
+    lengths = [short_length(length, fraction) for fraction in fractions]
+    if not lengths or any(a >= b for a, b in pairwise(lengths)):
+        shown = ' '.join(f'{fraction:g}' for fraction in fractions)
+        raise UsageError(
+            f'--rounds {shown} of {key}={length} are {", ".join(map(str, lengths)) or "none"}: each round has to be '
+            'longer than the one before; take larger parts, or fewer.'
+        )
+
+
 def shortened(cfg: Config, fraction: float) -> Config:
     """A training of ``fraction`` of the epochs (or iterations), with all of its learning-rate schedule.
 
@@ -38,11 +67,9 @@ def shortened(cfg: Config, fraction: float) -> Config:
     Raises:
         UsageError: If the fraction is out of range.
     """
-    if not 0 < fraction <= 1:
-        raise UsageError(f'a part of a training must be in (0, 1], but is {fraction:g}.')
     cfg = copy.deepcopy(cfg)
     key, length = length_of(cfg)
-    short = max(1, round(length * fraction))
+    short = short_length(length, fraction)
     factor = short / length
     cfg.train_cfg[key] = short
     cfg.train_cfg.val_interval = short

@@ -18,7 +18,7 @@ from .candidates import Candidate, pair_config, plain_training
 from .pages import draw, markdown
 from .passes import Passes
 from .race import ROUNDS, Round, Trainer, entrants, run_race
-from .schedule import length_of
+from .schedule import check_rounds, length_of
 from .verdict import Verdict, decide
 
 METRICS = ('accuracy/top1', 'coco/bbox_mAP')
@@ -154,6 +154,7 @@ def select(
         name, why = next(iter(misfits.items()))
         raise UsageError(f'no teacher fits the student; {name}: {why}')
 
+    check_rounds(next(iter(pairs.values())), fractions)
     metric = metric or _metric_of(next(iter(pairs.values())))
     selection = Selection(metric, misfits=misfits)
     trainer = Trainer(folder / 'race', metric, **(trainer_options or {}))

@@ -2,7 +2,12 @@ import pytest
 from mmengine.config import Config
 
 from dpk_mm.errors import UsageError
-from tools.experiments.teacher_selection.schedule import length_of, shortened
+from tools.experiments.teacher_selection.schedule import (
+    check_rounds,
+    length_of,
+    short_length,
+    shortened,
+)
 
 
 def config(**more):
@@ -69,3 +74,16 @@ def test_other_parts(fraction):
 def test_a_config_without_a_length():
     with pytest.raises(UsageError, match='no train_cfg.max_epochs or max_iters'):
         length_of(Config(dict(train_cfg=dict(type='Loop'))))
+
+
+def test_rounds_get_longer():
+    check_rounds(config(), (0.1, 0.3, 1.0))
+    assert [short_length(40, f) for f in (0.1, 0.3, 1.0, 0.001)] == [4, 12, 40, 1]
+    with pytest.raises(
+        UsageError, match=r'--rounds 0.01 0.02 of max_epochs=40 are 1, 1: each round'
+    ):
+        check_rounds(config(), (0.01, 0.02))
+    with pytest.raises(UsageError, match='are 20, 10'):
+        check_rounds(config(), (0.5, 0.25))
+    with pytest.raises(UsageError, match='are none'):
+        check_rounds(config(), ())
