@@ -10,7 +10,6 @@ from typing import Any
 from mmengine.config import Config
 
 from ...errors import UsageError
-from ...fileio import write_text_atomically
 from ...models.pairing import Row, table
 from .config_file import assignments, changes, comment, literal, plain, settings
 from .plan import Network, Plan
@@ -118,20 +117,22 @@ def distillation_text(
     )
 
 
-def write_checked(file: Path, text: str, expected: Config | None = None) -> None:
-    """Writes a config, and reads it again.
+def check_written(file: Path, expected: Config) -> None:
+    """Reads a written config again.
 
     Raises:
-        UsageError: If the file does not say what was meant.
-        DiskFullError: If there is no space left; an older file stays.
+        UsageError: If it does not say what was meant.
     """
-    write_text_atomically(file, text)
-    cfg = Config.fromfile(file)
-    if expected is None:
-        return
-    wanted = plain(expected.to_dict())
-    for key in ('model', 'train_dataloader', 'val_dataloader', 'train_cfg', 'optim_wrapper'):
-        if plain(cfg.to_dict()).get(key) != wanted.get(key):
+    found, wanted = plain(Config.fromfile(file).to_dict()), plain(expected.to_dict())
+    for key in (
+        'model',
+        'train_dataloader',
+        'val_dataloader',
+        'train_cfg',
+        'optim_wrapper',
+        'param_scheduler',
+    ):
+        if found.get(key) != wanted.get(key):
             raise UsageError(
                 f'{file}: {key} could not be written as a change of its base: please report this with your command.'
             )
