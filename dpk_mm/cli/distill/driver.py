@@ -16,7 +16,6 @@ from ...checkpoint.student_config import is_distillation, student_config
 from ...errors import UsageError
 from ...fileio import write_json_atomically
 from ...models.pairing import complete
-from ..options import load_config
 from .commands import Commands
 from .gradient_share import scaled_weights
 from .plan import Plan
@@ -90,7 +89,11 @@ class Driver:
         if plan.writes_teacher:
             teacher = network_text(plan.teacher, TEACHER, self._out, plan.teacher_start)
             self._place(self._teacher_file, teacher, plan.teacher.cfg)
-            shown.rows(f'The teacher, {plan.teacher.found.stem}', plan.teacher.rows)
+            other = [row for row in plan.teacher.rows if row not in plan.student.rows]
+            title = f'The teacher, {plan.teacher.found.stem}: as the student'
+            shown.rows(f'{title}, but for' if other else title, other)
+            if not other:
+                shown.say(title, style='bold')
         short = distillation_text(plan)
         # without the rows first: they come from looking at what the file says
         draft = self._out.with_name(f'.{self._out.name}')
@@ -98,7 +101,7 @@ class Driver:
         draft.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(short, encoding='utf-8')
         try:
-            completed = complete(load_config(str(draft), None, str(self.request.work_dir)))
+            completed = complete(Config.fromfile(draft))
         finally:
             draft.unlink(missing_ok=True)
         self._rows = completed.rows

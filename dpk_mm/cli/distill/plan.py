@@ -185,8 +185,10 @@ def _change(
                 )
             )
     if request.img_size is not None:
-        for change in set_image_size(cfg, request.img_size):
-            rows.append(Row('image size', change, f'--img-size {request.img_size}'))
+        old = image_size(cfg)
+        if set_image_size(cfg, request.img_size):
+            why = f'--img-size; {old} in its config, and all sizes of pipelines and hooks are scaled'
+            rows.append(Row('image size', str(request.img_size), why))
     rows += set_batch(cfg, request.batch_size, request.lr, request.gpus)
     rows += set_epochs(cfg, epochs, data.parts['train'].count if data else None)
     rows += set_machine(cfg, request.workers, request.cuda)

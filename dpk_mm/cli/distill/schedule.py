@@ -36,7 +36,7 @@ def set_batch(cfg: Config, batch_size: int | None, lr: float | None, gpus: int =
     if batch_size is not None and batch_size != old:
         loader.batch_size = batch_size
         rows.append(
-            Row('train_dataloader.batch_size', str(batch_size), f'--batch-size; {old} in the zoo')
+            Row('train_dataloader.batch_size', str(batch_size), f'--batch-size; {old} in its config')
         )
     whole = loader.get('batch_size', 1) * gpus
     meant = _meant_batch(cfg)
@@ -51,9 +51,9 @@ def set_batch(cfg: Config, batch_size: int | None, lr: float | None, gpus: int =
         new = float(f'{new:.3g}')
         _scale_ends(cfg, new / given)
         optimizer.lr = new
-        why = f'--lr; {given:g} in the zoo'
+        why = f'--lr; {given:g} in its config'
         if lr is None:
-            why = f'{given:g} in the zoo is meant for {meant} images a step, and here there are {whole}'
+            why = f'{given:g} in its config is meant for {meant} images a step, and here there are {whole}'
         rows.append(Row('optim_wrapper.optimizer.lr', f'{new:g}', why))
     # what --auto-scale-lr of tools/train.py goes by: the learning rate is that of this batch now
     cfg.auto_scale_lr = dict(enable=False, base_batch_size=whole)
@@ -96,7 +96,7 @@ def set_epochs(cfg: Config, epochs: int | None, images: int | None) -> list[Row]
                 loop.dynamic_intervals = None
             interval = 1 if by_epoch else steps
             loop.val_interval = max(interval or 1, min(loop.get('val_interval', 1), new // 10))
-            why = f'--epochs; {old} in the zoo, and milestones are moved in proportion'
+            why = f'--epochs; {old} in its config, and milestones are moved in proportion'
             rows.append(Row(f'train_cfg.{key}', str(new), why))
     whole = (
         None if steps is None else (loop['max_epochs'] * steps if by_epoch else loop['max_iters'])
@@ -129,7 +129,7 @@ def set_machine(cfg: Config, workers: int | None, cuda: bool | None = None) -> l
             loader.num_workers = new
             if name == 'train':
                 why = (
-                    '--workers' if workers is not None else f'{cores} cores here; {old} in the zoo'
+                    '--workers' if workers is not None else f'{cores} cores here; {old} in its config'
                 )
                 rows.append(Row('num_workers', str(new), why))
         if new == 0 and loader.get('persistent_workers'):
@@ -209,7 +209,7 @@ def _shorten_warmup(cfg: Config, whole: int) -> list[Row]:
                 Row(
                     'warm-up',
                     f'{most} iterations',
-                    f'a tenth of the {whole} iterations; {scheduler.end} in the zoo',
+                    f'a tenth of the {whole} iterations; {scheduler.end} in its config',
                 )
             )
             scheduler.end = most
