@@ -46,7 +46,7 @@ def image_size(cfg: Config) -> int:
 def set_image_size(cfg: Config, size: int) -> list[str]:
     """Scales all sizes of a config, in place.
 
-    A size that was a multiple of 32 stays one, since networks with several strides need it.
+    If the new size is a multiple of 32, all that were one stay one, since networks with several strides need it.
 
     Args:
         cfg: Of a plain model.
@@ -66,7 +66,7 @@ def set_image_size(cfg: Config, size: int) -> list[str]:
             'pixels: leave the option out, or take a network for another size.'
         )
     old = image_size(cfg)
-    factor = size / old
+    factor, step = size / old, 32 if size % 32 == 0 else 1
     if factor == 1:
         return []
     changed: dict[str, None] = {}
@@ -81,24 +81,25 @@ def set_image_size(cfg: Config, size: int) -> list[str]:
                 continue
             seen.add(id(node))
             for key in _SIZES & node.keys():
-                if (new := _scaled(node[key], factor)) != node[key]:
+                if (new := _scaled(node[key], factor, step)) != node[key]:
                     changed[f'{key} {_short(node[key])} -> {_short(new)}'] = None
                     node[key] = new
     backbone = cfg.model.get('backbone')
     if isinstance(backbone, dict) and backbone.get('img_size'):
-        new = _scaled(backbone['img_size'], factor)
+        new = _scaled(backbone['img_size'], factor, step)
         changed[f'backbone.img_size {_short(backbone["img_size"])} -> {_short(new)}'] = None
         backbone['img_size'] = new
     return list(changed)
 
 
-def _scaled(value: Any, factor: float) -> Any:
+def _scaled(value: Any, factor: float, step: int) -> Any:
     if isinstance(value, (list, tuple)):
-        return type(value)(_scaled(item, factor) for item in value)
+        return type(value)(_scaled(item, factor, step) for item in value)
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) < _LEAST:
         return value
-    step = 32 if value % 32 == 0 and value > 0 else 1
-    return max(step, round(value * factor / step) * step) if value > 0 else round(value * factor)
+    if value < 0 or value % step:
+        return round(value * factor)
+    return max(step, round(value * factor / step) * step)
 
 
 def _short(value: Any) -> str:

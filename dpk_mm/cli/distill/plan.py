@@ -115,13 +115,16 @@ def make_plan(request: Request) -> Plan:
         )
     notes = list(data.notes) if data else []
     checkpoint, start = _teacher_files(request, teacher, data, notes)
-    for network, role, epochs in zip(
-        networks,
-        ('teacher', 'student'),
-        (request.teacher_epochs or request.epochs, request.epochs),
-        strict=True,
+    lengths = (request.teacher_epochs or request.epochs, request.epochs)
+    given = (request.teacher_cfg_options, options)
+    for network, role, epochs, last in zip(
+        networks, ('teacher', 'student'), lengths, given, strict=True
     ):
         _change(network, role, request, data, epochs)
+        # once more: what the user says goes over what was chosen
+        network.cfg.merge_from_dict(dict(last))
+        network.rows[:] = [row for row in network.rows if row.what not in last]
+        network.rows += [Row(key, f'{value}', '--cfg-options') for key, value in last.items()]
     if data is None:
         counts = [count_classes(network.cfg) for network in networks]
         if None not in counts and counts[0] != counts[1]:
@@ -187,7 +190,9 @@ def _change(
     if request.img_size is not None:
         old = image_size(cfg)
         if set_image_size(cfg, request.img_size):
-            why = f'--img-size; {old} in its config, and all sizes of pipelines and hooks are scaled'
+            why = (
+                f'--img-size; {old} in its config, and all sizes of pipelines and hooks are scaled'
+            )
             rows.append(Row('image size', str(request.img_size), why))
     rows += set_batch(cfg, request.batch_size, request.lr, request.gpus)
     rows += set_epochs(cfg, epochs, data.parts['train'].count if data else None)

@@ -36,7 +36,9 @@ def set_batch(cfg: Config, batch_size: int | None, lr: float | None, gpus: int =
     if batch_size is not None and batch_size != old:
         loader.batch_size = batch_size
         rows.append(
-            Row('train_dataloader.batch_size', str(batch_size), f'--batch-size; {old} in its config')
+            Row(
+                'train_dataloader.batch_size', str(batch_size), f'--batch-size; {old} in its config'
+            )
         )
     whole = loader.get('batch_size', 1) * gpus
     meant = _meant_batch(cfg)
@@ -129,7 +131,9 @@ def set_machine(cfg: Config, workers: int | None, cuda: bool | None = None) -> l
             loader.num_workers = new
             if name == 'train':
                 why = (
-                    '--workers' if workers is not None else f'{cores} cores here; {old} in its config'
+                    '--workers'
+                    if workers is not None
+                    else f'{cores} cores here; {old} in its config'
                 )
                 rows.append(Row('num_workers', str(new), why))
         if new == 0 and loader.get('persistent_workers'):

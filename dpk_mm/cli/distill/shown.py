@@ -13,7 +13,7 @@ from rich.table import Table
 from ...models.pairing import Row
 from ..progress import describe, parse_progress
 
-_METRICS = re.compile(r'Epoch\(val\).*\]\s{2,}(?P<metrics>(?!eta:).*?)\s{2,}data_time')
+_METRICS = re.compile(r'Epoch\(val\).*\]\s{2,}(?!\s|eta:)(?P<metrics>.*?)\s{2,}data_time')
 
 
 class Shown:
