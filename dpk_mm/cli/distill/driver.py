@@ -47,6 +47,7 @@ class Driver:
         self._shown = shown
         self._command = command
         self._stages = Stages(self.request.work_dir)
+        self._edited = False
         self._out = self.request.out
         self._student_file = beside(self._out, STUDENT)
         self._teacher_file = beside(self._out, TEACHER)
@@ -114,6 +115,7 @@ class Driver:
         base = self._base if file == self._out else text
         if not self._stages.place(file, text, base):
             self._shown.say(f'{file} was edited: it is used as it is.')
+            self._edited = self._edited or file == self._out
         elif expected is not None:
             check_written(file, expected)
 
@@ -121,10 +123,12 @@ class Driver:
 
     def _dry_run(self) -> None:
         if self.plan.trains_teacher:
-            self._dry(f'dry run of the {TEACHER}', self._teacher_file)
-        self._dry('dry run', self._dry_config())
+            self._dry(f'dry run of the {TEACHER}', self._teacher_file, _text_of(self._teacher_file))
+        # not what was measured since: the weights of the losses need no other dry run
+        text = _text_of(self._out) if self._edited else self._base
+        self._dry('dry run', self._dry_config(), digest(text, *self._plain_texts()))
 
-    def _dry(self, name: str, config: Path) -> None:
+    def _dry(self, name: str, config: Path, inputs: str) -> None:
         folder = self.request.work_dir / name.replace(' ', '_')
 
         def action() -> Mapping[str, Any]:
@@ -133,7 +137,7 @@ class Driver:
             shutil.rmtree(folder, ignore_errors=True)
             return {}
 
-        done = self._stages.run(name, self._texts(config), action)
+        done = self._stages.run(name, digest(inputs), action)
         what = 'two iterations, validation' + ('' if TEACHER in name else ', export')
         self._shown.say(f'{name}: {what} work ({done["seconds"]:.0f} s).')
 
@@ -185,6 +189,11 @@ class Driver:
             return json.loads(out.read_text(encoding='utf-8'))
 
         found = self._stages.run('gradients', inputs, action)
+        if self._edited:
+            raise UsageError(
+                f'--gradient-share sets loss weights in {self._out}, which was edited: set them there and leave the '
+                'option out, or name another file with --out.'
+            )
         text = self._with_weights()
         assert text is not None
         weights = ', '.join(

@@ -60,7 +60,7 @@ def test_a_tool_that_says_nothing_shows_the_end_of_its_log(ran):
     commands, _, run = ran
     run.status, run.text = -9, 'first\nlast line\n'
     with pytest.raises(
-        UsageError, match=r'was ended by signal 9; the last lines of .*\n.*last line'
+        UsageError, match=r'(?s)was ended by signal 9; the last lines of .*\n.*last line'
     ):
         commands.tool('test', 'test.py')
     run.status = 2
