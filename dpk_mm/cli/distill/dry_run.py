@@ -80,6 +80,7 @@ def _load_plainly(cfg: Config, exported: str) -> None:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config')
     parser.add_argument('work_dir')

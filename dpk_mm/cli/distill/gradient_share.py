@@ -117,6 +117,7 @@ def _median(values: Sequence[float]) -> float:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config')
     parser.add_argument('work_dir')
