@@ -170,7 +170,7 @@ class Driver:
             )
             return dict(checkpoint=checkpoint, trained=best.name)
 
-        done = self._stages.run('teacher', self._texts(self._teacher_file), action, folder)
+        done = self._stages.run('teacher', self._inputs('teacher'), action, folder)
         self._shown.say(
             f'teacher: trained in {_time(done["seconds"])}, {checkpoint} is {done["trained"]}.'
         )
@@ -239,8 +239,7 @@ class Driver:
             best = next(name for name in names if (folder / name).is_file())
             return dict(checkpoint=str(folder / best))
 
-        inputs = digest(self._texts(self._out), self._teacher_state())
-        done = self._stages.run('student', inputs, student, folder)
+        done = self._stages.run('student', self._inputs('student'), student, folder)
         self._shown.say(f'student: trained in {_time(done["seconds"])}, {done["checkpoint"]}.')
         if not self.request.baseline:
             return
@@ -251,7 +250,7 @@ class Driver:
             self._commands.train('baseline', self._student_file, alone, epochs, *option)
             return dict(checkpoint=str(_best(alone)))
 
-        done = self._stages.run('baseline', self._texts(self._student_file), baseline, alone)
+        done = self._stages.run('baseline', self._inputs('baseline'), baseline, alone)
         self._shown.say(f'baseline: trained in {_time(done["seconds"])}, {done["checkpoint"]}.')
 
     # Results.
@@ -291,11 +290,12 @@ class Driver:
         return str(done['checkpoint'])
 
     def _inputs(self, role: str) -> str:
+        """What a training depends on: its own config, and of the student the teacher as well."""
         if role == 'teacher':
-            return self._texts(self._teacher_file)
-        if role == 'student':
-            return digest(self._texts(self._out), self._teacher_state())
-        return self._texts(self._student_file)
+            return digest(_text_of(self._teacher_file))
+        if role == 'baseline':
+            return digest(_text_of(self._student_file))
+        return digest(_text_of(self._out), *self._plain_texts(), self._teacher_state())
 
     def _seconds(self, role: str) -> float | None:
         if role == 'teacher' and not self.plan.trains_teacher:
@@ -356,9 +356,6 @@ class Driver:
         self._shown.say(f'Report: {page}')
 
     # What a stage depends on.
-
-    def _texts(self, config: Path) -> str:
-        return digest(_text_of(config), *self._plain_texts())
 
     def _plain_texts(self) -> Sequence[str]:
         files = [self._student_file, *([self._teacher_file] if self.plan.writes_teacher else [])]
