@@ -45,7 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="the teacher's checkpoint (default: that of the zoo, if there is one)",
     )
     networks.add_argument(
-        '--method', default='dpk_fgd', help='dpk_fgd, fgd, dpk, kd, ... (default: %(default)s)'
+        '--method',
+        help='dpk_fgd, fgd, dpk, kd, kd+dpk, ... (default: dpk_fgd for detectors, kd+dpk for classifiers)',
     )
     networks.add_argument(
         '--gradient-share',

@@ -103,13 +103,29 @@ class Driver:
         draft.write_text(short, encoding='utf-8')
         try:
             completed = complete(Config.fromfile(draft))
+        except UsageError as error:
+            raise UsageError(self._in_options(str(error))) from error
         finally:
             draft.unlink(missing_ok=True)
         self._rows = completed.rows
-        shown.rows(f'The distillation, {self.request.method}', completed.rows)
+        shown.rows(f'The distillation, {self.plan.method}', completed.rows)
         self._base = distillation_text(plan, completed.rows)
         self._place(self._out, self._with_weights() or self._base)
         shown.say(f'Config: {self._out}')
+
+    def _in_options(self, sentence: str) -> str:
+        """A sentence about keys of a config, said of the options that they come from."""
+        names = {
+            'model.architecture': f'--student {self.request.student}',
+            'model.teacher has': f'--teacher {self.request.teacher} has',
+            'model.teacher is': f'--teacher {self.request.teacher} is',
+            'model.teacher expects': f'--teacher {self.request.teacher} expects',
+            'model.method: ': '--method: ',
+            'set model.': 'add --cfg-options model.',
+        }
+        for key, option in names.items():
+            sentence = sentence.replace(key, option)
+        return sentence
 
     def _place(self, file: Path, text: str, expected: Config | None = None) -> None:
         base = self._base if file == self._out else text
@@ -275,7 +291,7 @@ class Driver:
                 parameters=parameters(configs[role]),
                 train_seconds=self._seconds(role),
             )
-        content = dict(command=self._command, method=self.request.method, results=results)
+        content = dict(command=self._command, method=self.plan.method, results=results)
         write_json_atomically(self.request.work_dir / RESULTS_FILE, content)
         self._show_results(results)
         self._page()

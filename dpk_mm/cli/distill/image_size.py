@@ -22,10 +22,24 @@ _LEAST = 16
 def image_size(cfg: Config) -> int:
     """The side that images have in a test: the shorter one of ``(1333, 800)``, the crop of a classifier.
 
+    Where the test does not say it, as with CenterNet, it is that of the training.
+
     Raises:
-        UsageError: If the test pipeline does not say it.
+        UsageError: If no pipeline says it.
     """
-    pipeline = innermost(cfg.test_dataloader.dataset)[0].get('pipeline') or ()
+    for loader in (cfg.test_dataloader, cfg.train_dataloader):
+        found = _sizes(innermost(loader.dataset)[0].get('pipeline') or ())
+        for key in ('crop_size', 'scale', 'size'):
+            if key in found:
+                return found[key]
+    raise UsageError(
+        f'--img-size: the pipelines of {cfg.filename} have no size that could be changed: leave the option out, and '
+        'change the pipelines in a config of your own.'
+    )
+
+
+def _sizes(pipeline: Any) -> dict[str, int]:
+    """The shorter side by the argument that says it, of the first transform of each kind."""
     found: dict[str, int] = {}
     for step in _steps(pipeline):
         for key in ('crop_size', 'scale', 'size'):
@@ -34,13 +48,7 @@ def image_size(cfg: Config) -> int:
             numbers = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
             if numbers and min(numbers) >= _LEAST:
                 found.setdefault(key, min(numbers))
-    for key in ('crop_size', 'scale', 'size'):
-        if key in found:
-            return found[key]
-    raise UsageError(
-        f'--img-size: the test pipeline of {cfg.filename} has no size that could be changed: leave the option out, and '
-        'change the pipelines in a config of your own.'
-    )
+    return found
 
 
 def set_image_size(cfg: Config, size: int) -> list[str]:

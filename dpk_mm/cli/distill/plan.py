@@ -19,7 +19,7 @@ from ..options import load_config
 from .classes import count_classes, set_classes, task_of
 from .datasets import innermost, set_datasets
 from .image_size import image_size, set_image_size
-from .own_data import OwnData, read_data
+from .own_data import CLASSIFICATION, DETECTION, OwnData, read_data
 from .request import Request
 from .schedule import set_batch, set_epochs, set_machine
 from .zoo import FoundConfig, find_config
@@ -28,7 +28,10 @@ from .zoo import FoundConfig, find_config
 ALGORITHM_KEYS = (
     *('teacher', 'teacher_ckpt', 'teacher_command', 'teacher_forward', 'distiller', 'inherit'),
     *('method', 'student_ckpt', 'non_finite', 'averaged_weights', 'input_size'),
+    *('teacher_input_size', 'smaller_teacher', 'student_trainable', 'calculate_student_loss'),
 )
+#: What is taken where the user names no method.
+METHODS = {DETECTION: 'dpk_fgd', CLASSIFICATION: 'kd+dpk'}
 
 
 @dataclass
@@ -54,6 +57,7 @@ class Plan:
         request: What the user asked for.
         teacher: The teacher; its config is written only if something in it was changed.
         student: The student.
+        method: Name of the method.
         data: The user's own data; None for those of the zoo configs.
         teacher_ckpt: What the teacher is loaded from, also where it is trained first; None if there is none yet.
         teacher_start: What the training of the teacher starts from; None for the backbone's own weights.
@@ -64,6 +68,7 @@ class Plan:
     request: Request
     teacher: Network
     student: Network
+    method: str
     data: OwnData | None
     teacher_ckpt: str | None
     teacher_start: str | None
@@ -133,7 +138,8 @@ def make_plan(request: Request) -> Plan:
                 'give two networks of the same classes, or a data set of your own with --data and --train-teacher.'
             )
     _note_size(networks[1], data, request, notes)
-    return Plan(request, *networks, data, checkpoint, start, algorithm, notes)
+    method = request.method or METHODS[tasks[0]]
+    return Plan(request, *networks, method, data, checkpoint, start, algorithm, notes)
 
 
 def data_exist(cfg: Config) -> bool:

@@ -17,7 +17,7 @@ class Request:
         student: Config or name of the student.
         work_dir: Folder of everything that is written, ``out`` excepted.
         out: The config of the distillation; those of student and teacher lie beside it.
-        method: Name of the method.
+        method: Name of the method; None for the usual one of the task.
         teacher_ckpt: File or URL.
         data: Of ``--data``.
         images: Of ``--images``.
@@ -43,7 +43,7 @@ class Request:
     student: str
     work_dir: Path
     out: Path
-    method: str = 'dpk_fgd'
+    method: str | None = None
     teacher_ckpt: str | None = None
     data: Sequence[str] = ()
     images: Sequence[str] = ()

@@ -90,10 +90,10 @@ def distillation_text(
     if plan.trains_teacher:
         command = f'python tools/train.py {beside(request.out, TEACHER)}'
         given.append(f'teacher_command={command!r}')
-    given.append(f'method={literal(algorithm.pop("method", request.method), 12, 4)}')
+    given.append(f'method={literal(algorithm.pop("method", plan.method), 12, 4)}')
     given += [f'{key}={literal(value, len(key) + 5, 4)}' for key, value in algorithm.items()]
     head = [
-        f'{plan.student.found.stem} learns from {plan.teacher.found.stem} by {request.method}.',
+        f'{plan.student.found.stem} learns from {plan.teacher.found.stem} by {plan.method}.',
         f'The student alone, its data and its schedule are in {student}.',
     ]
     if weights:

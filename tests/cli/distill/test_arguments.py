@@ -16,7 +16,7 @@ def test_defaults():
     found = request()
     assert found.work_dir == Path('work_dirs/small_from_big')
     assert found.out == found.work_dir / 'distill.py'
-    assert (found.method, found.train, found.gpus, found.cuda) == ('dpk_fgd', False, 1, False)
+    assert (found.method, found.train, found.gpus, found.cuda) == (None, False, 1, False)
 
 
 def test_options():

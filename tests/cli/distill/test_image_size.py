@@ -22,6 +22,7 @@ def sizes(cfg, loader='train'):
         ('retinanet_r18_fpn_1x_coco', 800),
         ('rtmdet_tiny_8xb32-300e_coco', 640),
         ('yolox_tiny_8xb8-300e_coco', 416),
+        ('centernet_r18_8xb16-crop512-140e_coco', 512),
         ('resnet18_8xb32_in1k', 224),
         ('resnet50_8xb32-coslr-preciseBN_in1k', 224),
     ],
@@ -81,6 +82,7 @@ def test_networks_of_one_size():
     ):
         set_image_size(read('ssd300_coco'), 256)
     cfg = read('resnet18_8xb32_in1k')
-    cfg.test_dataloader.dataset.pipeline = [dict(type='LoadImageFromFile')]
-    with pytest.raises(UsageError, match='has no size that could be changed'):
+    for loader in (cfg.test_dataloader, cfg.train_dataloader):
+        loader.dataset.pipeline = [dict(type='LoadImageFromFile')]
+    with pytest.raises(UsageError, match='have no size that could be changed'):
         set_image_size(cfg, 64)

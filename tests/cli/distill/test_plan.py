@@ -35,6 +35,7 @@ def test_a_pair_of_the_zoo_takes_the_published_teacher():
     plan = make_plan(replace(DETECTORS, train=True))
     assert plan.teacher_ckpt.startswith('https://') and plan.teacher_ckpt.endswith('-5560aee8.pth')
     assert not plan.writes_teacher and plan.notes == []
+    assert plan.method == 'dpk_fgd'
     assert not data_exist(plan.student.cfg)
 
 
@@ -134,6 +135,8 @@ def test_classifiers(tmp_path):
     plan = make_plan(request)
     assert plan.student.cfg.model.head.num_classes == plan.teacher.cfg.model.head.num_classes == 3
     assert plan.student.cfg.data_preprocessor.num_classes == 3
+    assert plan.method == 'kd+dpk'
+    assert make_plan(replace(request, method='kd')).method == 'kd'
     assert plan.student.cfg.train_dataloader.dataset.pipeline[1].scale == 32
     assert values(plan.student)['image size'] == '32'
 
