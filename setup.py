@@ -26,6 +26,7 @@ WHEEL_TOOLS = (
     'convert_cifar_teacher.py',
     'dist_test.sh',
     'dist_train.sh',
+    'distill.py',
     'export_student.py',
     'slurm_test.sh',
     'slurm_train.sh',

@@ -61,6 +61,9 @@ ELSEWHERE = {
         'cli/explain/test_explanation.py',
         'its sentences as explain gives them',
     ),
+    'cli/distill/data_part.py': ('cli/distill/test_own_data.py', 'what the reading of data gives'),
+    'cli/distill/request.py': ('cli/distill/test_arguments.py', 'what the options become'),
+    'cli/distill/main.py': ('integration/test_distill_command.py', 'the command itself'),
 }
 # of the repository's tools: their tests are where they go
 TOOLS = ('benchmark', 'datasets', 'experiments', 'quickstart')

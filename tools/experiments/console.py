@@ -20,10 +20,10 @@ from rich.progress import (
 )
 
 from dpk_mm.analysis.tables import format_duration
+from dpk_mm.cli.process import worker_threads
+from dpk_mm.cli.progress import Progress, describe
 
 from .grid import Entry, Grid
-from .process import worker_threads
-from .progress import Progress, describe
 from .reporter import EVALUATION, TRAINING, Reporter
 
 

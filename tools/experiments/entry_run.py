@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpk_mm.cli.process import last_lines, worker_threads
+from dpk_mm.cli.progress import parse_progress
 from dpk_mm.errors import UsageError
 
 from .commands import Commands
 from .grid import Entry
-from .process import last_lines, worker_threads
-from .progress import parse_progress
 from .reporter import EVALUATION, TRAINING, Reporter
 from .results import ResultsFile, metric_value, only_metrics, read_curves, read_validation
 from .state import EntryState, last_checkpoint

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpk_mm.cli.progress import Progress
+
 from .grid import Entry
-from .progress import Progress
 
 TRAINING = 'training'
 EVALUATION = 'evaluation'

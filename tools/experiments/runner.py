@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from dpk_mm.cli.lock import exclusive
+from dpk_mm.cli.process import run_logged
 from dpk_mm.errors import UsageError
 
 from .commands import Commands
 from .entry_run import EntryFailed, EntryRun
 from .grid import Entry, Grid
-from .process import run_logged
 from .reporter import Reporter
 from .results import RESULTS_FILE, ResultsFile, describe_machine, git_commit
-from .state import exclusive, last_checkpoint
+from .state import last_checkpoint
 
 
 @dataclass

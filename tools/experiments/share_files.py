@@ -11,12 +11,12 @@ from typing import Any
 
 from rich.console import Console
 
+from dpk_mm.cli.process import last_lines
 from dpk_mm.errors import UsageError
 from dpk_mm.fileio import write_json_atomically
 
 from .commands import Commands
 from .grid import Entry
-from .process import last_lines
 
 
 class ShareFiles:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO
 
-from dpk_mm.errors import UsageError
 from dpk_mm.fileio import write_json_atomically
 
 STATE_FILE = 'phase.json'
@@ -66,28 +61,3 @@ def last_checkpoint(work_dir: Path) -> str | None:
     except FileNotFoundError:
         return None
     return checkpoint if checkpoint and Path(checkpoint).is_file() else None
-
-
-@contextmanager
-def exclusive(folder: str | os.PathLike[str]) -> Iterator[IO[str]]:
-    """Holds ``folder`` against a second run.
-
-    The lock goes with the open file: a command that gets the file passed holds it too, so a
-    training that outlives a killed driver keeps the next one out until it has ended.
-
-    Yields:
-        The open lock file.
-
-    Raises:
-        UsageError: If another process holds the folder.
-    """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with open(Path(folder) / '.lock', 'a') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f'Another run, or a training that it left, is running in {folder}: wait for it or '
-                'stop it first.'
-            ) from None
-        yield file

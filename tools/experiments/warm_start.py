@@ -19,7 +19,7 @@ from multiprocessing import reduction
 from pathlib import Path
 from typing import Any
 
-from .process import Running, run_logged, start_process
+from dpk_mm.cli.process import Running, run_logged, start_process
 
 #: What trainings and evaluations import; what is not installed is left out.
 MODULES = (

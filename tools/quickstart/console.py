@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.status import Status
 
 from dpk_mm.analysis.tables import format_duration
+from dpk_mm.cli.progress import Progress, describe
 from tools.experiments.grid import Entry
-from tools.experiments.progress import Progress, describe
 from tools.experiments.reporter import EVALUATION, TRAINING, Reporter
 
 #: Phases before and after those of the entries: data and pictures.

@@ -12,11 +12,11 @@ from typing import Any
 from rich.console import Console
 
 from dpk_mm.analysis.tables import Result, format_duration, print_table, write_results
+from dpk_mm.cli.lock import exclusive
+from dpk_mm.cli.process import run_logged
 from dpk_mm.fileio import write_json_atomically
-from tools.experiments.process import run_logged
 from tools.experiments.results import ResultsFile
 from tools.experiments.runner import GridRunner
-from tools.experiments.state import exclusive
 from tools.shapes import generate_shapes
 
 from .console import PhaseConsole

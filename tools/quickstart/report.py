@@ -10,8 +10,8 @@ import torch
 from dpk_mm.analysis.detections import show_detections
 from dpk_mm.analysis.loading import build_student
 from dpk_mm.analysis.training_curves import load_scalars, plot_losses, plot_mask_ratio
+from dpk_mm.cli.process import worker_threads
 from dpk_mm.modules.parameters import count_parameters
-from tools.experiments.process import worker_threads
 
 from .plan import ROLES, Plan
 

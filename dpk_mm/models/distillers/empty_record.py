@@ -25,6 +25,13 @@ class PartsThatRan:
         self._ran: set[tuple[str, str]] = set()
         self._remove: list[Callable[[], None]] = []
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> PartsThatRan:
+        """A copy of the model (``EMAHook`` makes one) is not watched.
+
+        The handles could not be copied, either: those of a part that was replaced (SyncBN on one GPU) have lost it.
+        """
+        return PartsThatRan()
+
     def watch(self, side: str, manager: RecorderManager, model: nn.Module) -> None:
         """Starts to watch the recorded modules of a side."""
         for recorder in manager.recorders.values():

@@ -1,6 +1,7 @@
 """A recorder that gives nothing says why; hooks that a conversion takes away come back."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -178,3 +179,19 @@ def test_nothing_is_watched_after_the_first_batch():
         losses(one)
         hooks = sum(len(m._forward_hooks) for m in one.student.modules())
         assert hooks == 1
+
+
+def test_a_copy_of_the_model_is_possible_after_a_part_was_replaced():
+    """RTMDet has SyncBN, which mmengine replaces on one GPU, and an EMAHook, which copies the model."""
+    network = Network()
+    network.neck = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    network.extract_feat = network.neck.forward
+    model = build(
+        dict(type='ModuleOutputs', source='neck'),
+        dict(type='ModuleOutputs', source='norm'),
+        student=network,
+    )
+    model.architecture.neck[1] = nn.BatchNorm2d(4)
+    gc.collect()
+    copied = copy.deepcopy(model)
+    assert copied.distiller is not model.distiller

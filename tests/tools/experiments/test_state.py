@@ -1,11 +1,8 @@
 import json
-import subprocess
-import sys
 
 import pytest
 
-from dpk_mm.errors import UsageError
-from tools.experiments.state import EntryState, exclusive, last_checkpoint
+from tools.experiments.state import EntryState, last_checkpoint
 
 
 def test_round_trip(tmp_path):
@@ -29,30 +26,6 @@ def test_what_an_earlier_version_wrote_is_read(tmp_path):
 
 def test_no_state(tmp_path):
     assert EntryState.load(tmp_path) is None
-
-
-def test_a_folder_is_held_once(tmp_path):
-    folder = tmp_path / 'new'
-    with (
-        exclusive(folder),
-        pytest.raises(UsageError, match='running in'),
-        exclusive(folder),
-    ):
-        pass
-    with exclusive(folder):
-        pass
-
-
-def test_a_command_that_outlives_the_driver_holds_the_folder(tmp_path):
-    with exclusive(tmp_path) as lock:
-        left = subprocess.Popen(
-            [sys.executable, '-c', 'input()'], stdin=subprocess.PIPE, pass_fds=[lock.fileno()]
-        )
-    with pytest.raises(UsageError), exclusive(tmp_path):
-        pass
-    left.communicate(b'\n')
-    with exclusive(tmp_path):
-        pass
 
 
 def test_last_checkpoint(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from tools.experiments.progress import Progress, describe, parse_progress
+from dpk_mm.cli.progress import Progress, describe, parse_progress
 
 TRAIN = (
     '11/23 20:22:03 - mmengine - INFO - Epoch(train) [3][40/63]  lr: 7.5805e-04  eta: 0:01:38  '

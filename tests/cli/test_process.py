@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tools.experiments.process import last_lines, run_logged
+from dpk_mm.cli.process import last_lines, run_logged
 
 
 def python(code):

@@ -1,0 +1,232 @@
+"""Epochs, batch size, learning rate and loaders of a zoo config on another machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+
+from ...errors import UsageError
+from ...models.pairing import Row
+
+#: Share of a training that warm-up iterations may take.
+_WARMUP_SHARE = 0.1
+
+
+def set_batch(cfg: Config, batch_size: int | None, lr: float | None, gpus: int = 1) -> list[Row]:
+    """Batch size of training and, in proportion, the learning rate, in place.
+
+    Args:
+        cfg: Of a plain model.
+        batch_size: Images of one GPU (or of the CPU); None for that of the config.
+        lr: Learning rate that is used as it is; None for that of the config, scaled.
+        gpus: Processes.
+
+    Returns:
+        What was chosen.
+    """
+    rows = []
+    loader = cfg.train_dataloader
+    old = loader.get('batch_size', 1)
+    if batch_size is not None and batch_size != old:
+        loader.batch_size = batch_size
+        rows.append(
+            Row(
+                'train_dataloader.batch_size', str(batch_size), f'--batch-size; {old} in its config'
+            )
+        )
+    whole = loader.get('batch_size', 1) * gpus
+    meant = _meant_batch(cfg)
+    optimizer = cfg.optim_wrapper.get('optimizer')
+    given = optimizer.get('lr') if isinstance(optimizer, dict) else None
+    if given is None:
+        if lr is not None:
+            raise UsageError(f'--lr {lr}: {cfg.filename} has no optim_wrapper.optimizer.lr.')
+        return rows
+    new = lr if lr is not None else given * whole / (meant or whole)
+    if new != given:
+        new = float(f'{new:.3g}')
+        _scale_ends(cfg, new / given)
+        optimizer.lr = new
+        why = f'--lr; {given:g} in its config'
+        if lr is None:
+            why = f'{given:g} in its config is meant for {meant} images a step, and here there are {whole}'
+        rows.append(Row('optim_wrapper.optimizer.lr', f'{new:g}', why))
+    # what --auto-scale-lr of tools/train.py goes by: the learning rate is that of this batch now
+    cfg.auto_scale_lr = dict(enable=False, base_batch_size=whole)
+    return rows
+
+
+def set_epochs(cfg: Config, epochs: int | None, images: int | None) -> list[Row]:
+    """Length of training, with everything that goes by it, in place.
+
+    Milestones, ends of schedules, and hooks that switch something towards the end are scaled in proportion.
+
+    Args:
+        cfg: Of a plain model.
+        epochs: Passes over the training data; None for the length that the config has.
+        images: Training images, where known.
+
+    Returns:
+        What was chosen.
+
+    Raises:
+        UsageError: If the loop counts iterations, and the number of images is not known.
+    """
+    rows: list[Row] = []
+    loop = cfg.train_cfg
+    by_epoch = 'max_epochs' in loop
+    steps = None if images is None else max(1, images // cfg.train_dataloader.get('batch_size', 1))
+    if epochs is not None:
+        key = 'max_epochs' if by_epoch else 'max_iters'
+        if not by_epoch and steps is None:
+            raise UsageError(
+                f'--epochs {epochs}: {cfg.filename} counts iterations and the number of training images is not known: '
+                'add --data, or set train_cfg.max_iters with --cfg-options.'
+            )
+        new = epochs if by_epoch else epochs * (steps or 1)
+        old = loop[key]
+        if new != old:
+            _scale_schedule(cfg, new / old, by_epoch)
+            loop[key] = new
+            if 'dynamic_intervals' in loop:  # validations at the end, counted in the zoo's epochs
+                loop.dynamic_intervals = None
+            interval = 1 if by_epoch else steps
+            loop.val_interval = max(interval or 1, min(loop.get('val_interval', 1), new // 10))
+            why = f'--epochs; {old} in its config, and milestones are moved in proportion'
+            rows.append(Row(f'train_cfg.{key}', str(new), why))
+    whole = (
+        None if steps is None else (loop['max_epochs'] * steps if by_epoch else loop['max_iters'])
+    )
+    if whole is not None:
+        rows += _shorten_warmup(cfg, whole)
+    return rows
+
+
+def set_machine(cfg: Config, workers: int | None, cuda: bool | None = None) -> list[Row]:
+    """Loader processes, and mixed precision without a GPU, in place.
+
+    Args:
+        cfg: Of a plain model.
+        workers: Processes of each data loader; by default not more than there are cores to spare.
+        cuda: Whether there is a GPU; by default it is looked at.
+    """
+    rows = []
+    cuda = torch.cuda.is_available() if cuda is None else cuda
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    )
+    for name in ('train', 'val', 'test'):
+        loader = cfg.get(f'{name}_dataloader')
+        if loader is None:
+            continue
+        old = loader.get('num_workers', 0)
+        new = min(old, max(1, cores - 1)) if workers is None else workers
+        if new != old:
+            loader.num_workers = new
+            if name == 'train':
+                why = (
+                    '--workers'
+                    if workers is not None
+                    else f'{cores} cores here; {old} in its config'
+                )
+                rows.append(Row('num_workers', str(new), why))
+        if new == 0 and loader.get('persistent_workers'):
+            loader.persistent_workers = False
+    wrapper = cfg.get('optim_wrapper') or {}
+    if not cuda and str(wrapper.get('type', '')).endswith('AmpOptimWrapper'):
+        cfg.optim_wrapper = ConfigDict(
+            {k: v for k, v in wrapper.items() if k not in ('loss_scale', 'dtype', 'use_fsdp')},
+            type='OptimWrapper',
+        )
+        rows.append(
+            Row(
+                'optim_wrapper.type',
+                'OptimWrapper',
+                'mixed precision needs a GPU, and there is none here',
+            )
+        )
+    return rows
+
+
+def _meant_batch(cfg: Config) -> int | None:
+    """For how many images a step the learning rate of a config is meant; None if nothing says it.
+
+    The name of a zoo config (``8xb32``) goes first: ``auto_scale_lr`` is inherited, and often that of a base.
+    """
+    name = Path(str(cfg.filename or '')).stem
+    match = re.search(r'(?:^|[_-])(\d+)xb(\d+)(?=[_-]|$)', name)
+    if match:
+        return int(match[1]) * int(match[2])
+    stated = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+    return int(stated) if stated else None
+
+
+def _scale_ends(cfg: Config, factor: float) -> None:
+    """The learning rates at which schedules end, which are numbers of their own."""
+    for scheduler in _schedulers(cfg):
+        if isinstance(scheduler.get('eta_min'), (int, float)):
+            scheduler.eta_min = float(f'{scheduler.eta_min * factor:.3g}')
+
+
+def _scale_schedule(cfg: Config, factor: float, by_epoch: bool) -> None:
+    for scheduler in _schedulers(cfg):
+        if bool(scheduler.get('by_epoch', True)) != by_epoch:
+            continue
+        for key in (
+            'begin',
+            'end',
+            'T_max',
+            'milestones',
+            'step_size',
+            'total_iters',
+            'total_steps',
+        ):
+            value = scheduler.get(key)
+            if isinstance(value, (list, tuple)):
+                scheduler[key] = [max(1, round(v * factor)) for v in value]
+            elif isinstance(value, int) and value > 0:
+                scheduler[key] = max(0 if key == 'begin' else 1, round(value * factor))
+        if scheduler.get('begin', 0) >= (scheduler.get('end') or float('inf')):
+            scheduler.begin = max(0, scheduler.end - 1)
+        if (
+            'milestones' in scheduler
+        ):  # two that fell together would be one step of twice the height
+            scheduler.milestones = sorted(set(scheduler.milestones))
+    for hook in cfg.get('custom_hooks') or ():
+        for key in ('switch_epoch', 'num_last_epochs', 'stop_epoch'):
+            if isinstance(hook, dict) and isinstance(hook.get(key), int) and by_epoch:
+                hook[key] = max(1, round(hook[key] * factor))
+
+
+def _shorten_warmup(cfg: Config, whole: int) -> list[Row]:
+    rows = []
+    for scheduler in _schedulers(cfg):
+        most = max(1, int(_WARMUP_SHARE * whole))
+        if _is_warmup(scheduler) and scheduler.end > most:
+            rows.append(
+                Row(
+                    'warm-up',
+                    f'{most} iterations',
+                    f'a tenth of the {whole} iterations; {scheduler.end} in its config',
+                )
+            )
+            scheduler.end = most
+    return rows
+
+
+def _is_warmup(scheduler: Any) -> bool:
+    by_iteration = scheduler.get('by_epoch', True) is False and not scheduler.get('begin')
+    return by_iteration and 'LinearLR' in str(scheduler.get('type')) and bool(scheduler.get('end'))
+
+
+def _schedulers(cfg: Config) -> Iterator[Any]:
+    found = cfg.get('param_scheduler') or ()
+    for scheduler in [found] if isinstance(found, dict) else found:
+        if isinstance(scheduler, dict) and 'type' in scheduler:
+            yield scheduler

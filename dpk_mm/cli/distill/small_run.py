@@ -1,0 +1,87 @@
+"""A config cut down to some batches, for a dry run and for measurements before a training."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from mmengine.config import Config
+
+from .datasets import innermost
+
+
+def small_config(
+    cfg: Config, batches: int, validate: int = 0, batch_size: int | None = None
+) -> Config:
+    """A config of one epoch of some batches.
+
+    Schedules, hooks, pipelines and networks stay as they are.
+
+    Args:
+        cfg: The config; it is not changed.
+        batches: Of training.
+        validate: Images of the validation; 0 for none.
+        batch_size: Images of a batch; None for those of the config.
+
+    Returns:
+        A new config.
+    """
+    cfg = copy.deepcopy(cfg)
+    loader = cfg.train_dataloader
+    if batch_size is not None:
+        loader.batch_size = min(batch_size, loader.get('batch_size', 1))
+    _cut(loader, batches * loader.get('batch_size', 1))
+    # no loop of iterations either: schedules by epoch fit both
+    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
+    for name in ('val', 'test'):
+        if validate:
+            _cut(cfg[f'{name}_dataloader'], validate)
+        elif name == 'val':
+            cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    hooks = cfg.setdefault('default_hooks', {})
+    hooks['checkpoint'] = dict(type='CheckpointHook', interval=1 if validate else 10**6)
+    if not validate:
+        hooks['checkpoint']['save_last'] = False
+    hooks['logger'] = dict(type='LoggerHook', interval=1)
+    cfg.load_from, cfg.resume = None, False
+    return cfg
+
+
+def without_downloads(cfg: Config) -> Config:
+    """Takes out what would be fetched before a first step: weights named by an address or a zoo's scheme."""
+    cfg = copy.deepcopy(cfg)
+    _strip(cfg.model)
+    return cfg
+
+
+def _strip(node: Any) -> None:
+    if isinstance(node, dict):
+        init = node.get('init_cfg')
+        if isinstance(init, dict) and '://' in str(init.get('checkpoint', '')):
+            node['init_cfg'] = None
+        for key in ('teacher_ckpt', 'student_ckpt'):
+            if '://' in str(node.get(key) or ''):
+                node[key] = None
+        if node.get('pretrained') and (
+            '://' in str(node['pretrained']) or node['pretrained'] is True
+        ):
+            node['pretrained'] = False if node['pretrained'] is True else None
+        for value in node.values():
+            _strip(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _strip(value)
+
+
+def _cut(loader: Any, images: int) -> None:
+    # in this process: starting others takes longer than to read some images
+    loader.num_workers = 0
+    loader.persistent_workers = False
+    loader.pop('prefetch_factor', None)
+    for dataset in innermost(loader.dataset):
+        dataset['indices'] = images
+    wrapper = loader.dataset
+    while isinstance(wrapper.get('dataset'), dict):
+        if 'times' in wrapper:
+            wrapper['times'] = 1
+        wrapper = wrapper['dataset']

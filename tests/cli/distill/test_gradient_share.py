@@ -1,0 +1,52 @@
+import math
+
+import pytest
+
+from dpk_mm.cli.distill.gradient_share import scaled_weights, summary
+from dpk_mm.errors import UsageError
+
+
+def test_the_share_of_one_loss():
+    found = summary(
+        {
+            'gradient/student': [1.0, 2.0, 4.0],
+            'gradient/distill.dpk': [3.0, 2.0, 8.0],
+            'gradient/distill.dpk.foreground': [9.0, 9.0, 9.0],  # a part, which the whole has in it
+            'gradient_cosine/distill.dpk': [0.1, -0.3, 0.2],
+        }
+    )
+    assert found == dict(share=2.0, cosine=dict(dpk=0.1), batches=3)
+
+
+def test_several_losses_count_as_one():
+    found = summary(
+        {
+            'gradient/student': [1.0, 1.0],
+            'gradient/distill.kd': [3.0, 6.0],
+            'gradient/distill.dpk': [4.0, 8.0],
+        }
+    )
+    assert found['share'] == pytest.approx((5 + 10) / 2)
+
+
+def test_batches_without_a_gradient_of_the_student_do_not_count():
+    history = {'gradient/student': [0.0, 2.0, math.nan], 'gradient/distill.kd': [1.0, 1.0, 1.0]}
+    assert summary(history)['share'] == 0.5
+
+
+@pytest.mark.parametrize(
+    ('student', 'distill', 'words'),
+    [
+        ([1.0], [0.0], 'the distillation sends none'),
+        ([0.0], [1.0], "the student's own losses have none"),
+    ],
+)
+def test_no_share(student, distill, words):
+    with pytest.raises(UsageError, match=words):
+        summary({'gradient/student': student, 'gradient/distill.kd': distill})
+
+
+def test_all_weights_are_scaled_by_one_factor():
+    assert scaled_weights(dict(loss_kd=0.5, loss_dpk=2.0), share=0.25, wanted=1.0) == dict(
+        loss_kd=2.0, loss_dpk=8.0
+    )

@@ -1,0 +1,92 @@
+import pytest
+from mmengine.config import Config
+
+from dpk_mm.cli.distill.schedule import set_batch, set_epochs, set_machine
+from dpk_mm.cli.distill.zoo import find_config
+from dpk_mm.errors import UsageError
+
+
+def read(name):
+    return Config.fromfile(find_config(name, '--student').file)
+
+
+def test_the_learning_rate_goes_by_the_images_of_a_step():
+    cfg = read('retinanet_r18_fpn_1x_coco')  # lr 0.01 for 8 GPUs of 2 images
+    rows = set_batch(cfg, None, None)
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(0.01 * 2 / 16)
+    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=2)
+    assert rows[0].what == 'optim_wrapper.optimizer.lr' and 'meant for 16 images' in rows[0].why
+    cfg = read('retinanet_r18_fpn_1x_coco')
+    assert set_batch(cfg, None, None, gpus=8) == []
+    assert cfg.optim_wrapper.optimizer.lr == 0.01
+
+
+def test_the_name_goes_before_an_inherited_number():
+    cfg = read('rtmdet_tiny_8xb32-300e_coco')  # inherits a base_batch_size of 16
+    set_batch(cfg, 16, None)
+    assert cfg.train_dataloader.batch_size == 16
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(0.004 * 16 / 256)
+    # where a schedule ends is a number of its own
+    assert cfg.param_scheduler[1].eta_min == pytest.approx(0.0002 * 16 / 256)
+
+
+def test_a_given_learning_rate_is_used_as_it_is():
+    cfg = read('retinanet_r18_fpn_1x_coco')
+    (row,) = set_batch(cfg, None, 0.5)
+    assert (cfg.optim_wrapper.optimizer.lr, row.value) == (0.5, '0.5')
+    with pytest.raises(UsageError, match=r'--lr 0.5: .* has no optim_wrapper.optimizer.lr'):
+        set_batch(Config(dict(train_dataloader={}, optim_wrapper={})), None, 0.5)
+
+
+def test_milestones_go_with_the_epochs():
+    cfg = read('retinanet_r18_fpn_1x_coco')  # 12 epochs, steps at 8 and 11
+    set_epochs(cfg, 24, None)
+    assert cfg.train_cfg.max_epochs == 24
+    assert (cfg.param_scheduler[1].milestones, cfg.param_scheduler[1].end) == ([16, 22], 24)
+    assert cfg.param_scheduler[0].end == 500  # counted in iterations
+    cfg = read('retinanet_r18_fpn_1x_coco')
+    set_epochs(cfg, 1, None)
+    assert cfg.param_scheduler[1].milestones == [1]
+
+
+def test_hooks_at_the_end_go_with_the_epochs():
+    cfg = read('rtmdet_tiny_8xb32-300e_coco')  # 300 epochs, another pipeline from 280
+    set_epochs(cfg, 30, None)
+    assert cfg.custom_hooks[1].switch_epoch == 28
+    assert cfg.train_cfg.dynamic_intervals is None and cfg.train_cfg.val_interval == 3
+    assert (cfg.param_scheduler[1].begin, cfg.param_scheduler[1].T_max) == (15, 15)
+    cfg = read('yolox_tiny_8xb8-300e_coco')  # the mode is switched for the last 15
+    set_epochs(cfg, 60, None)
+    assert next(h for h in cfg.custom_hooks if 'num_last_epochs' in h).num_last_epochs == 3
+
+
+def test_warm_up_takes_no_more_than_a_tenth():
+    cfg = read('retinanet_r18_fpn_1x_coco')
+    rows = set_epochs(cfg, None, 100)  # 50 iterations an epoch, 600 in all
+    assert cfg.param_scheduler[0].end == 60
+    assert rows[-1].what == 'warm-up'
+    cfg = read('retinanet_r18_fpn_1x_coco')
+    assert set_epochs(cfg, None, 10**6) == []
+
+
+def test_loops_of_iterations():
+    cfg = read('retinanet_r18_fpn_1x_coco')
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=1000, val_interval=100)
+    cfg.param_scheduler[1].update(by_epoch=False, milestones=[800], end=1000)
+    set_epochs(cfg, 4, 200)
+    assert cfg.train_cfg.max_iters == 400
+    assert cfg.param_scheduler[1].milestones == [320]
+    with pytest.raises(UsageError, match='the number of training images is not known'):
+        set_epochs(cfg, 4, None)
+
+
+def test_a_machine_of_few_cores_without_a_gpu():
+    cfg = read('mask-rcnn_r50_fpn_amp-1x_coco')
+    rows = set_machine(cfg, 0, cuda=False)
+    assert cfg.optim_wrapper.type == 'OptimWrapper' and 'loss_scale' not in cfg.optim_wrapper
+    assert cfg.train_dataloader.num_workers == 0
+    assert cfg.train_dataloader.persistent_workers is False
+    assert [row.what for row in rows] == ['num_workers', 'optim_wrapper.type']
+    cfg = read('mask-rcnn_r50_fpn_amp-1x_coco')
+    set_machine(cfg, None, cuda=True)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'

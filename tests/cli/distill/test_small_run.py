@@ -1,0 +1,56 @@
+from mmengine.config import Config
+
+from dpk_mm.cli.distill.small_run import small_config, without_downloads
+from dpk_mm.cli.distill.zoo import find_config
+
+
+def read(name):
+    return Config.fromfile(find_config(name, '--student').file)
+
+
+def test_some_batches_of_one_epoch():
+    cfg = read('yolox_tiny_8xb8-300e_coco')
+    small = small_config(cfg, 2, 4, batch_size=2)
+    assert small.train_dataloader.batch_size == 2
+    assert small.train_dataloader.dataset.dataset.indices == 4  # two batches of two
+    assert small.val_dataloader.dataset.indices == 4
+    assert small.train_cfg.max_epochs == 1
+    assert small.custom_hooks == cfg.custom_hooks and small.param_scheduler == cfg.param_scheduler
+    assert 'indices' not in cfg.train_dataloader.dataset.dataset
+
+
+def test_without_a_validation():
+    small = small_config(read('retinanet_r18_fpn_1x_coco'), 20)
+    assert small.val_dataloader is None and small.val_cfg is None
+    assert small.train_dataloader.dataset.indices == 40
+    assert small.default_hooks.checkpoint.save_last is False
+
+
+def test_repeated_data_sets_are_run_once():
+    cfg = read('faster-rcnn_r50_fpn_1x_voc0712')
+    assert small_config(cfg, 2).train_dataloader.dataset.times == 1
+
+
+def test_nothing_is_downloaded():
+    cfg = Config(
+        dict(
+            model=dict(
+                teacher_ckpt='https://x/y.pth',
+                student_ckpt='here.pth',
+                architecture=dict(
+                    backbone=dict(
+                        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')
+                    )
+                ),
+                teacher=dict(
+                    backbone=dict(pretrained=True), necks=[dict(pretrained='open-mmlab://x')]
+                ),
+            )
+        )
+    )
+    model = without_downloads(cfg).model
+    assert model.teacher_ckpt is None and model.student_ckpt == 'here.pth'
+    assert model.architecture.backbone.init_cfg is None
+    assert model.teacher.backbone.pretrained is False
+    assert model.teacher.necks[0].pretrained is None
+    assert cfg.model.teacher_ckpt == 'https://x/y.pth'
