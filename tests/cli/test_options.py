@@ -168,3 +168,27 @@ def test_traceback_is_asked_for_through_the_environment(monkeypatch):
 def test_missing_config_is_one_sentence(tmp_path):
     with pytest.raises(UsageError, match='there is no config .*nothing.py'):
         load_config(str(tmp_path / 'nothing.py'))
+
+
+def test_a_short_config_is_completed(tmp_path, capsys, monkeypatch):
+    from tests.helpers.small_runs import classifier
+
+    path = tmp_path / 'short.py'
+    path.write_text(
+        f"default_scope = 'mmpretrain'\nmodel = dict(type='DPKDistill', _scope_='mmrazor', teacher_ckpt=None, "
+        f"method='kd', input_size=64, architecture={classifier(8)!r}, teacher={classifier(16)!r})\n"
+    )
+    key = 'model.distiller.distill_losses.loss_kd.tau'
+    cfg = load_config(str(path), {key: 7.0, 'model.backbone.depth': 34}, print_choices=True)
+    assert cfg.model.distiller.distill_losses.loss_kd == dict(
+        type='KDLoss', tau=7.0, loss_weight=0.8
+    )
+    assert cfg.model.architecture.backbone.depth == 34
+    assert 'method' not in cfg.model
+    assert cfg.work_dir == './work_dirs/short'
+    out = capsys.readouterr().out
+    assert 'records.logits' in out
+    assert 'head.fc' in out
+    monkeypatch.setenv('RANK', '1')
+    load_config(str(path), print_choices=True)
+    assert capsys.readouterr().out == ''

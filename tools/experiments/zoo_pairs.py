@@ -292,11 +292,11 @@ def _sized(value: Any, side: int) -> Any:
     return side if isinstance(value, int) and value > side else value
 
 
-def narrow(model: Any, width: int) -> None:
-    """A ResNet becomes a ResNet-18 of ``width`` channels, and what reads it fits."""
+def narrow(model: Any, width: int) -> bool:
+    """A ResNet becomes a ResNet-18 of ``width`` channels, and what reads it fits; returns whether it is one."""
     backbone = model.get('backbone') or {}
     if backbone.get('type') != 'ResNet':
-        return
+        return False
     widest = 64 if backbone.depth < 50 else 256
     backbone.update(depth=18, base_channels=width, stem_channels=width, init_cfg=None)
     for part in ('neck', 'head'):
@@ -306,18 +306,20 @@ def narrow(model: Any, width: int) -> None:
             given = reader.in_channels
             fitted = [c * width // widest for c in (given if isinstance(given, list) else [given])]
             reader.in_channels = fitted if isinstance(given, list) else fitted[0]
+    return True
 
 
 def load(pair: ZooPair, folder: Path, work_dir: Path) -> Config:
     """The completed config on the drawn images, with small encoders and decoders."""
     short = Config.fromfile(write(pair, work_dir / 'short.py'))
     if 'architecture=' not in pair.more:
-        narrow(short.model.architecture, 16)
+        narrowed = narrow(short.model.architecture, 16)
         for key in [key for key in short.model if key in short.model.architecture]:
             if key not in ('type', '_scope_'):
                 del short.model[key]  # what the base has merged into it
-    short.model.teacher = read_network(short.model.teacher, 'model.teacher', None).model
-    narrow(short.model.teacher, 32)
+        if narrowed:
+            short.model.teacher = read_network(short.model.teacher, 'model.teacher', None).model
+            narrow(short.model.teacher, 32)
     cfg = complete(shrink(short, folder, pair.side, work_dir / 'run')).cfg
     for loss in cfg.model.distiller.distill_losses.values():
         for stage in loss.get('transforms', {}).values():

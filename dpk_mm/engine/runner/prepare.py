@@ -238,7 +238,8 @@ def _without_amp_on_cpu(cfg: Config) -> None:
     """
     if get_device() != 'cpu' or not isinstance(cfg.get('optim_wrapper'), dict):
         return
-    for key, wrapper in _optim_wrappers(cfg).items():
+    # what stands beside several wrappers is the default of each
+    for key, wrapper in {'optim_wrapper': cfg.optim_wrapper, **_optim_wrappers(cfg)}.items():
         if str(wrapper.get('type')).rpartition('.')[2] != 'AmpOptimWrapper':
             continue
         dtype = wrapper.pop('dtype', None)

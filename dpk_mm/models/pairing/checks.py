@@ -9,8 +9,10 @@ from .losses import METHODS
 from .networks import Network
 from .probe import TASKS, Look
 
-# A teacher below this share of the student's parameters and of its operations is taken for an exchange.
-_CLEARLY = 0.9
+# A teacher below this share of the student's parameters and of its operations is taken for an exchange: of the same
+# kind of backbone, and of another kind, which may be better at a smaller size.
+_SAME_KIND = 0.9
+_OTHER_KIND = 0.25
 
 
 def check_task(student: Network, teacher: Network, methods: Iterable[str]) -> None:
@@ -36,10 +38,13 @@ def check_exchanged(student: Look, teacher: Look) -> None:
     """The teacher is not smaller than the student.
 
     Raises:
-        UsageError: (a ValueError) If it has both fewer parameters and fewer operations.
+        UsageError: (a ValueError) If it has both fewer parameters and fewer operations; less than a quarter of both where
+            the backbones are of two kinds.
     """
-    fewer = teacher.parameters < _CLEARLY * student.parameters
-    if fewer and teacher.operations < _CLEARLY * student.operations:
+    same = student.attributes.get('backbone') == teacher.attributes.get('backbone')
+    share = _SAME_KIND if same else _OTHER_KIND
+    fewer = teacher.parameters < share * student.parameters
+    if fewer and teacher.operations < share * student.operations:
         raise UsageError(
             f'model.teacher has {teacher.parameters / 1e6:.1f} million parameters and model.architecture, the '
             f'student, {student.parameters / 1e6:.1f}: exchange the two, or set model.smaller_teacher=True if the '

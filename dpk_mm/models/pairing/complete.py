@@ -18,7 +18,7 @@ from .inherit import inheritable
 from .levels import LevelPair
 from .losses import METHODS, Fit, levels_for, make_losses, parse_method
 from .networks import Network, published_checkpoint, read_network
-from .probe import Look, build, look_at, own_size
+from .probe import Feature, Look, build, look_at, own_size
 from .records import one_by_one, records_of, shared_levels
 from .rows import Row
 from .size import Size, padded, training_size
@@ -105,6 +105,8 @@ class _Completion:
         teacher_size = self._teacher_size(size, own_size(models[teacher.key]))
         look = look_at(models[student.key], student, size)
         given = look_at(models[teacher.key], teacher, teacher_size)
+        if teacher_size != size:
+            given.features = [_on(size, teacher_size, feature) for feature in given.features]
         if not self.given.get('smaller_teacher'):
             check_exchanged(look, given)
         difference = self._classes(teacher, look, given)
@@ -250,6 +252,10 @@ class _Completion:
             if any(level.student.tokens or level.teacher.tokens for level in chosen):
                 self._check_tokens(name, chosen)
             losses |= make_losses(name, settings, Fit(used, chosen, look, given))
+        if given.size != look.size:  # asked for: its tokens are more, or fewer, than the student's
+            for loss in losses.values():
+                for stage in (loss.get('transforms') or {}).values():
+                    stage['resize'] = True
         self._loss_rows(losses, used)
         return losses, records
 
@@ -368,6 +374,17 @@ class _Completion:
 
 def _by(size: Size) -> str:
     return f'{size[0]}x{size[1]}'
+
+
+def _on(size: Size, teacher_size: Size, feature: Feature) -> Feature:
+    """A map of a teacher that sees resized images, as it is after it was resized back; tokens stay."""
+    if feature.tokens:
+        return feature
+    cells = [
+        max(1, round(n * own / given))
+        for n, own, given in zip(feature.cells, size, teacher_size, strict=True)
+    ]
+    return feature._replace(cells=(cells[0], cells[1]))
 
 
 def _arguments() -> set[str]:

@@ -150,6 +150,7 @@ def look_at(model: nn.Module, network: Network, size: Size) -> Look:
     look = Look(task, type(model).__name__, size, own_size(model))
     look.parameters = sum(p.numel() for p in model.parameters())
     look.shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    look.attributes['backbone'] = type(network_of(model)).__name__
     look.children = tuple(name for name, _ in model.named_children())
     events, result, used = _run(model, network, task, size, look.own_size)
     look.operations = sum(map(_operations, events))

@@ -116,6 +116,35 @@ def test_bf16_without_gpu(config_file, cpu):
     assert cfg.optim_wrapper.distiller.type == 'mmrazor.CPUAmpOptimWrapper'
 
 
+@pytest.mark.parametrize(
+    ('settings', 'expected', 'words'),
+    [
+        (dict(loss_scale='dynamic'), 'OptimWrapper', 'float32'),
+        (dict(dtype='bfloat16'), 'mmrazor.CPUAmpOptimWrapper', 'bfloat16'),
+    ],
+)
+def test_amp_of_a_config_without_a_gpu(config_file, cpu, capsys, settings, expected, words):
+    optimizer = dict(type='SGD', lr=0.1)
+    cfg = load_config(config_file)
+    cfg.optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer, **settings)
+    prepare_config(cfg)
+    assert cfg.optim_wrapper == dict(type=expected, optimizer=optimizer)
+    assert f'{expected} is used, {words}' in capsys.readouterr().err
+
+
+def test_amp_of_a_config_that_several_wrappers_share(config_file, cpu):
+    cfg = separate_wrappers(config_file)
+    cfg.optim_wrapper.type = cfg.optim_wrapper.distiller.type = 'AmpOptimWrapper'
+    prepare_config(cfg)
+    assert cfg.optim_wrapper.type == cfg.optim_wrapper.distiller.type == 'OptimWrapper'
+
+
+def test_amp_of_a_config_with_a_gpu(config_file, gpu):
+    cfg = load_config(config_file)
+    cfg.optim_wrapper = dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+    assert prepare_config(cfg).optim_wrapper.type == 'AmpOptimWrapper'
+
+
 def test_auto_scale_lr(config_file):
     cfg = prepare_config(load_config(config_file), auto_scale_lr=True)
     assert cfg.auto_scale_lr == dict(base_batch_size=16, enable=True)

@@ -21,8 +21,17 @@ def test_tasks():
         check_task(network('mmpretrain'), network('mmpretrain'), ['fgd'])
 
 
-def look(parameters, operations):
-    return Look('detector', 'X', (1, 1), None, parameters=parameters, operations=operations)
+def look(parameters, operations, backbone='ResNet'):
+    attributes = dict(backbone=backbone)
+    return Look(
+        'detector',
+        'X',
+        (1, 1),
+        None,
+        parameters=parameters,
+        operations=operations,
+        attributes=attributes,
+    )
 
 
 @pytest.mark.parametrize('teacher', [(20, 20), (19, 19), (5, 20), (20, 5)])
@@ -33,3 +42,9 @@ def test_pairs_the_right_way_round(teacher):
 def test_exchanged():
     with pytest.raises(UsageError, match='exchange the two, or set model.smaller_teacher=True'):
         check_exchanged(look(20, 20), look(10, 10))
+    with pytest.raises(UsageError, match='exchange the two'):
+        check_exchanged(look(20, 20), look(4, 4, 'MobileNetV3'))
+
+
+def test_another_kind_may_be_better_at_a_smaller_size():
+    check_exchanged(look(20, 20), look(10, 10, 'EfficientNet'))

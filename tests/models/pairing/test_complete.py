@@ -1,13 +1,16 @@
 import copy
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 
 import dpk_mm
 from dpk_mm.errors import UsageError
 from dpk_mm.models.pairing import complete, is_short
+from dpk_mm.modules import FixedMaskRatio
 from tests.helpers.small_runs import classifier, convnext, yolox
 
 
@@ -58,12 +61,12 @@ def test_a_detector():
     assert done.cfg.model.teacher_forward == 'features'
 
 
-def vit(width):
+def vit(width, size=64):
     arch = dict(embed_dims=width, num_layers=2, num_heads=2, feedforward_channels=64)
     return dict(
         _scope_='mmpretrain',
         type='ImageClassifier',
-        backbone=dict(type='VisionTransformer', arch=arch, img_size=64, patch_size=16),
+        backbone=dict(type='VisionTransformer', arch=arch, img_size=size, patch_size=16),
         head=dict(type='VisionTransformerClsHead', num_classes=5, in_channels=width),
     )
 
@@ -83,6 +86,25 @@ def test_transformers():
     assert mixed.records == dict(
         feats=dict(student=['backbone.layers.1'], teacher=['backbone.layer3'])
     )
+
+
+def test_a_teacher_of_another_resolution():
+    student, teacher = classifier(8), vit(48, 160)
+    with pytest.raises(UsageError, match=r'set model.teacher_input_size=\(160, 160\)'):
+        complete(config(student, teacher, 'dpk'))
+    model = complete(config(student, teacher, 'dpk', teacher_input_size=(160, 160))).cfg.model
+    stage = model.distiller.distill_losses.loss_dpk.transforms.last
+    assert (stage.position_grid, stage.resize, stage.student_channels) == ((10, 10), True, 32)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        built = MODELS.build(model)
+    built.distiller.distill_losses['loss_dpk'].mask_ratio = FixedMaskRatio(0.5)
+    samples = [DataSample().set_gt_label(i) for i in range(4)]
+    losses = built.loss(torch.rand(4, 3, 64, 64), samples)
+    assert torch.isfinite(
+        losses['distill.loss_dpk.last' if 'distill.loss_dpk.last' in losses else 'distill.loss_dpk']
+    )
+    maps = complete(config(student, classifier(16), 'dpk', teacher_input_size=(128, 128))).cfg.model
+    assert maps.distiller.distill_losses.loss_dpk.transforms.last.position_grid == (2, 2)
 
 
 def test_it_is_the_same_every_time_and_dumps(tmp_path):
