@@ -136,7 +136,7 @@ def find_facts(pair: PairConfig, data_options: Mapping[str, Any]) -> Facts:
         optimizer=cfg.optim_wrapper.to_dict(),
     )
     if pair.task == DETECTION:
-        return facts
+        return replace(facts, head_convs=(student.get('bbox_head') or {}).get('stacked_convs', 0))
     widths = [side['head'].get('in_channels') for side in (student, teacher)]
     row = find_pair(pair.pair)
     last = [*row.stages.values()][-1]

@@ -32,6 +32,7 @@ class Facts:
         preact: Whether (student, teacher) can give stages before their ReLU.
         teacher_bns: Names of the last batch normalisations of the teacher's stages; None if they are not known.
         optimizer: ``optim_wrapper`` of the pair.
+        head_convs: Convolutions of a dense head before its last layer; 0 where there is none.
     """
 
     pair: str
@@ -45,6 +46,7 @@ class Facts:
     preact: tuple[bool, bool] = (False, False)
     teacher_bns: tuple[str, ...] | None = None
     optimizer: Mapping[str, Any] | None = None
+    head_convs: int = 0
 
     @property
     def imagenet(self) -> bool:
@@ -263,6 +265,27 @@ def _vid(facts: Facts) -> Losses:
     return methods.vid(facts.pair, before=facts.before)
 
 
+def _fgd_weights(facts: Facts) -> str:
+    """FGD's published weights by kind of detector; the mini pairs have those found for their sizes."""
+    kind = 'two_stage' if facts.pair.endswith('/faster_rcnn') else 'one_stage'
+    return f'fgd_{kind}_paper' if facts.pair.startswith('coco/') else f'mini_{kind}'
+
+
+def _dpk_fgd(facts: Facts) -> Changes:
+    changes = _losses(methods.dpk_fgd(facts.pair, _fgd_weights(facts)))
+    hook = dict(type='mmrazor.CKAMaskRatioHook', samples='positions')
+    return changes | dict(default_hooks=dict(mask_ratio=hook))
+
+
+def _crosskd(facts: Facts) -> Changes:
+    # before the last convolution, as 3 of 4 is
+    return _losses(methods.crosskd(facts.pair, split=max(0, facts.head_convs - 1)))
+
+
+def _detector(title: str, changes: Callable[[Facts], Changes]) -> Method:
+    return Method(title, DETECTION, changes)
+
+
 def _classifier(title: str, changes: Callable[[Facts], Changes], **kwargs: Any) -> Method:
     return Method(title, CLASSIFICATION, changes, **kwargs)
 
@@ -304,4 +327,13 @@ METHODS: dict[str, Method] = {
     'takd': _classifier('TAKD', _kd, teacher='assistant'),
     'eskd': _classifier('ESKD', _kd, teacher='early'),
     'dpk': _classifier('DPK', _dpk),
+    'fgd': _detector('FGD', lambda facts: _losses(methods.fgd(facts.pair, _fgd_weights(facts)))),
+    'dpk_fgd': _detector('DPK + FGD', _dpk_fgd),
+    'pkd': _detector('PKD', _last(methods.pkd)),
+    'cwd': _detector('CWD', _last(methods.cwd)),
+    'mgd': _detector('MGD', _last(methods.mgd)),
+    'fgfi': _detector('FGFI', _last(methods.fgfi)),
+    'gid': _detector('GID', _last(methods.gid)),
+    'agnl': _detector('AGNL', _last(methods.agnl)),
+    'crosskd': _detector('CrossKD', _crosskd),
 }
