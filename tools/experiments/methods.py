@@ -267,8 +267,10 @@ def _vid(facts: Facts) -> Losses:
 
 def _fgd_weights(facts: Facts) -> str:
     """FGD's published weights by kind of detector; the mini pairs have those found for their sizes."""
-    kind = 'two_stage' if facts.pair.endswith('/faster_rcnn') else 'one_stage'
-    return f'fgd_{kind}_paper' if facts.pair.startswith('coco/') else f'mini_{kind}'
+    two = facts.pair.endswith('/faster_rcnn')
+    if facts.pair.startswith('coco/'):
+        return 'fgd_two_stage' if two else 'fgd_one_stage_paper'
+    return 'mini_two_stage' if two else 'mini_one_stage'
 
 
 def _dpk_fgd(facts: Facts) -> Changes:
