@@ -284,7 +284,10 @@ def main() -> int:
         )
     if driver.results.is_file():
         results = read_results(driver.results)
-        for file in write_comparison(results, driver.shares(), args.out or folder, pair.name):
+        remark = 'A smoke run: its numbers mean nothing.' if args.smoke else ''
+        for file in write_comparison(
+            results, driver.shares(), args.out or folder, pair.name, remark
+        ):
             console.print(str(file), highlight=False, soft_wrap=True)
     return 1 if summary.failed else 0
 

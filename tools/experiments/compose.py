@@ -20,11 +20,11 @@ from dpk_mm.fileio import write_text_atomically
 from dpk_mm.models.backbones.stage_backbone import StageBackbone
 from dpk_mm.models.pairs import PAIRS, find_pair
 
+from .comparison_report import BASELINE, FIRST_STAGE
 from .grid import Entry
 from .groups import TEACHER
 from .methods import CLASSIFICATION, DETECTION, METHODS, Changes, Facts, cross_entropy_weight
 
-BASELINE = 'baseline'
 PUBLISHED, EQUAL = 'published', 'equal share'
 #: Folder of the pairs, relative to the repository.
 PAIRS_FOLDER = 'configs/_base_/pairs'
@@ -278,7 +278,7 @@ class Comparison:
                         config,
                         TEACHER,
                         seed,
-                        label=f'first stage of {name}',
+                        label=f'{FIRST_STAGE} {name}',
                         **self._taught(seed),
                     )
                 )
