@@ -136,7 +136,12 @@ def find_facts(pair: PairConfig, data_options: Mapping[str, Any]) -> Facts:
         optimizer=cfg.optim_wrapper.to_dict(),
     )
     if pair.task == DETECTION:
-        return replace(facts, head_convs=(student.get('bbox_head') or {}).get('stacked_convs', 0))
+        dense = student.get('bbox_head') or {}
+        return replace(
+            facts,
+            head_convs=dense.get('stacked_convs', 0),
+            anchors=(student.get('rpn_head') or dense).get('anchor_generator'),
+        )
     widths = [side['head'].get('in_channels') for side in (student, teacher)]
     row = find_pair(pair.pair)
     last = [*row.stages.values()][-1]
