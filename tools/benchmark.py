@@ -24,7 +24,7 @@ from tools.benchmark_suites.sizes import sizes
 from tools.benchmark_suites.steps import steps
 from tools.benchmark_suites.syncs import syncs
 
-STEP_SUITES = tuple('step methods sizes parts image_side batch_size ranks syncs'.split())
+STEP_SUITES = ('step', 'methods', 'sizes', 'parts', 'image_side', 'batch_size', 'ranks', 'syncs')
 SUITES = (*STEP_SUITES, *functions.SUITES, 'imports')
 
 
