@@ -1,8 +1,8 @@
 """Measures what distillation costs: all cases of a suite in one process, taking turns.
 
-Suites: step (whole steps against the floor), sizes (the named sizes of DPK's modules), parts (of one step),
-image_side, batch_size, ranks (growth of the step), syncs (where the host waits for the device), fgd, fgd_boxes,
-fgd_levels, encoders, tokens, gap (single functions), imports.
+Suites: step (whole steps against the floor), methods (those of --config and --compare, of one pair), sizes (the
+named sizes of DPK's modules), parts (of one step), image_side, batch_size, ranks (growth of the step), syncs (where
+the host waits for the device), fgd, fgd_boxes, fgd_levels, encoders, tokens, gap (single functions), imports.
 """
 
 import argparse
@@ -18,12 +18,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dpk_mm  # noqa: F401 (repairs mmrazor)
 from tools.benchmark_suites import functions, growth, report
 from tools.benchmark_suites.imports import imports
+from tools.benchmark_suites.methods import methods
 from tools.benchmark_suites.parts import parts
 from tools.benchmark_suites.sizes import sizes
 from tools.benchmark_suites.steps import steps
 from tools.benchmark_suites.syncs import syncs
 
-STEP_SUITES = ('step', 'sizes', 'parts', 'image_side', 'batch_size', 'ranks', 'syncs')
+STEP_SUITES = ('step', 'methods', 'sizes', 'parts', 'image_side', 'batch_size', 'ranks', 'syncs')
 SUITES = (*STEP_SUITES, *functions.SUITES, 'imports')
 
 
@@ -33,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('suites', nargs='+', choices=(*SUITES, 'all'), metavar='SUITE')
     parser.add_argument('--config', default='configs/mini/faster_rcnn_dpk.py')
-    parser.add_argument('--compare', nargs='+', default=[], help='further configs (step)')
+    parser.add_argument('--compare', nargs='+', default=[], help='further configs (step, methods)')
     parser.add_argument('--image-size', nargs=2, type=int, metavar=('HEIGHT', 'WIDTH'))
     parser.add_argument('--batch-size', type=int)
     parser.add_argument('--boxes', type=int, default=10, help='boxes an image')
@@ -58,7 +59,8 @@ def main() -> None:
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     size = tuple(args.image_size) if args.image_size else None
     console = Console(width=None if sys.stdout.isatty() else 132)
-    suites = SUITES if 'all' in args.suites else args.suites
+    # methods wants its configs
+    suites = [s for s in SUITES if s != 'methods'] if 'all' in args.suites else args.suites
     rows = []
     for suite in suites:
         if suite in functions.SUITES:
@@ -85,6 +87,8 @@ def main() -> None:
             )
             if suite == 'parts':
                 found = parts(args.config, args.rounds, **common)
+            elif suite == 'methods':
+                found = methods([args.config, *args.compare], args.rounds, **common)
             elif suite == 'syncs':
                 found = syncs(args.config, **common)
             elif suite == 'sizes':

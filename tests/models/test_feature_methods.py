@@ -73,3 +73,12 @@ def test_pairs_that_do_not_fit(method):
         getattr(methods, method)('coco/retinanet')
     with pytest.raises(UsageError, match="has no stage 'first'; choose from second_last, last"):
         getattr(methods, method)(SAME, stages=['first'])
+
+
+def test_mgd_masks_channels_of_the_last_stage():
+    cfg = methods.mgd_channels(SAME, before=[(16, 16)])['loss_mgd']
+    assert cfg['levels'] == [dict(index=2, student_channels=64, teacher_channels=64)]
+    loss = MODELS.build(dict(cfg, _scope_='mmrazor'))
+    assert (loss.masked, loss.fixed_ratio, loss.loss_weight) == ('channels', 0.15, 7e-5)
+    with pytest.raises(UsageError, match='maps of one size'):
+        methods.mgd_channels(HALF)

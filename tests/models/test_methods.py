@@ -63,6 +63,8 @@ def test_pairs_of_two_strides_ask_for_it():
         ('mgd', 'coco/retinanet', dict(loss_weight=2e-5, mask_ratio=0.65)),
         ('fgfi', 'coco/retinanet', dict(loss_weight=0.01, anchors='coco/retinanet')),
         ('gid', 'coco/faster_rcnn', dict(type='GIDLoss', loss_weight=1.0)),
+        ('agnl', 'coco/faster_rcnn', dict(type='AGNLLoss', weights='agnl_two_stage')),
+        ('agnl', 'coco/retinanet', dict(type='AGNLLoss', weights='agnl_one_stage')),
     ],
 )
 def test_methods_of_detectors_have_their_published_weights(method, pair, expected):
@@ -77,7 +79,17 @@ def test_methods_of_detectors_have_their_published_weights(method, pair, expecte
     assert MODELS.build(dict(changed, levels=(1,))).loss_weight == 7.0
 
 
-@pytest.mark.parametrize('method', ['pkd', 'cwd', 'mgd', 'fgfi', 'gid', 'fgd'])
+def test_crosskd_is_for_dense_heads():
+    loss = MODELS.build(methods.crosskd('coco/retinanet')['loss_crosskd'])
+    assert (loss.split, loss.beta, loss.weights, loss.loss_weight) == (3, 1.0, None, 1.0)
+    assert methods.crosskd('mini/retinanet', split=1, beta=2.0)['loss_crosskd']['beta'] == 2.0
+    with pytest.raises(UsageError, match='has a head for regions; use a pair of RetinaNet or GFL'):
+        methods.crosskd('coco/faster_rcnn')
+    with pytest.raises(UsageError, match='CrossKD compares levels of a detector, but'):
+        methods.crosskd('cifar100/resnet56_resnet20')
+
+
+@pytest.mark.parametrize('method', ['pkd', 'cwd', 'mgd', 'fgfi', 'gid', 'fgd', 'agnl'])
 def test_methods_of_detectors_refuse_a_pair_of_classifiers(method):
     arguments = ['fgd_two_stage'] if method == 'fgd' else []
     with pytest.raises(UsageError, match=f'{method.upper()} compares levels of a detector, but'):

@@ -52,7 +52,10 @@ def make_batch(
 
     return dict(
         inputs=images,
-        data_samples=[DataSample().set_gt_label(i % num_classes) for i in range(batch_size)],
+        data_samples=[
+            DataSample(metainfo=dict(sample_idx=i)).set_gt_label(i % num_classes)
+            for i in range(batch_size)
+        ],
     )
 
 

@@ -16,6 +16,7 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 from dpk_mm.engine.hooks.mask_ratio_hook import MaskRatioHook
+from dpk_mm.models.loss_parts.warmup import Warmup
 from dpk_mm.models.losses import DPKLoss
 
 from .batches import is_detector, make_batch
@@ -50,6 +51,9 @@ def build_step(
         The model in training mode, and its optimizer wrapper.
     """
     model = MODELS.build(cfg.model).to(device).train()
+    for module in model.modules():
+        if isinstance(getattr(module, 'warmup', None), Warmup):
+            module.warmup.done = module.warmup.passes  # over, as in most of a training
     bind_mask_ratio(model, cfg, mask_ratio)
     wrapper = copy.deepcopy(cfg.optim_wrapper)
     if amp:

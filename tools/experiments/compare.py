@@ -22,7 +22,7 @@ from tools.experiments.compose import EQUAL, PUBLISHED, Comparison, find_facts, 
 from tools.experiments.console import GridConsole
 from tools.experiments.data import prepare
 from tools.experiments.grid import Entry, Grid
-from tools.experiments.methods import METHODS, find_methods
+from tools.experiments.methods import METHODS, find_methods, fitting_methods
 from tools.experiments.results import RESULTS_FILE, read_results, usable_cores
 from tools.experiments.runner import GridRunner, Summary
 from tools.experiments.share_files import ShareFiles
@@ -143,35 +143,29 @@ class Driver:
 
     def run(self, weights: Sequence[str]) -> Summary:
         """Trains what is missing."""
-        comparison = self.comparison
+        names = self.comparison.names
         summary = Summary()
-        needed = [entry for seed in comparison.seeds for entry in comparison.teachers(seed)]
         if PUBLISHED in weights:
-            runner = self._runner([*needed, *self._of_seeds(dict.fromkeys(comparison.names))])
-            _add(summary, runner.run())
+            _add(summary, self._runner(self._of_seeds(dict.fromkeys(names))).run())
         if EQUAL in weights and not summary.failed:
-            names = [name for name in comparison.names if METHODS[name].shared_weight]
-            runner = self._runner([*needed, *self._first_seed(names)])
+            names = [name for name in names if METHODS[name].shared_weight]
+            runner = self._runner(self._needed_to_measure(names))
             _add(summary, runner.run())
             factors = {name: self._factors(runner, name) for name in names}
-            entries = [*needed, *self._of_seeds(factors)]
-            _add(summary, self._runner(entries).run())
+            _add(summary, self._runner(self._of_seeds(factors)).run())
         return summary
 
     def status(self, weights: Sequence[str]) -> dict[str, str]:
         """Name -> state of all trainings."""
         comparison = self.comparison
-        needed = [entry for seed in comparison.seeds for entry in comparison.teachers(seed)]
         found: dict[str, str] = {}
         if PUBLISHED in weights:
-            entries = [*needed, *self._of_seeds(dict.fromkeys(comparison.names))]
-            found |= self._runner(entries).status()
+            found |= self._runner(self._of_seeds(dict.fromkeys(comparison.names))).status()
         if EQUAL in weights:
             for name in comparison.names:
                 factors = self._shares.known(name)
                 if factors is not None:
-                    entries = [*needed, *self._of_seeds({name: factors})]
-                    found |= self._runner(entries).status()
+                    found |= self._runner(self._of_seeds({name: factors})).status()
                 elif METHODS[name].shared_weight:
                     found |= {
                         f'{name}-equal-s{seed}': 'missing, and its weight is not measured'
@@ -186,30 +180,45 @@ class Driver:
     def _of_seeds(self, factors: dict[str, dict[str, float] | None]) -> list[Entry]:
         """Baseline and students, seed by seed: a comparison that is stopped early has whole ones."""
         comparison = self.comparison
-        found = []
+        found: list[Entry] = []
         for seed in comparison.seeds:
-            found.append(comparison.baseline(seed))
-            firsts = comparison.first_stages(seed)
-            found += [e for e in firsts if e.name.partition('-first-')[0] in factors]
-            for name, own in factors.items():
-                weight = PUBLISHED if own is None else EQUAL
-                found.append(comparison.student(name, seed, weight, own))
+            weights = {n: PUBLISHED if own is None else EQUAL for n, own in factors.items()}
+            wanted = [comparison.baseline(seed)]
+            wanted += [comparison.student(n, seed, weights[n], own) for n, own in factors.items()]
+            found += self._with_needed(wanted, seed)
         return found
 
-    def _first_seed(self, names: Sequence[str]) -> list[Entry]:
-        firsts = self.comparison.first_stages(self.comparison.seeds[0])
-        return [e for e in firsts if e.name.partition('-first-')[0] in names]
+    def _needed_to_measure(self, names: Sequence[str]) -> list[Entry]:
+        seed = self.comparison.seeds[0]
+        students = [self.comparison.student(name, seed, PUBLISHED) for name in names]
+        return [e for e in self._with_needed(students, seed) if e not in students]
+
+    def _with_needed(self, wanted: Sequence[Entry], seed: int) -> list[Entry]:
+        """Entries of a seed, each after those that it needs."""
+        known = [*self.comparison.teachers(seed), *self.comparison.first_stages(seed)]
+        by_name = {entry.name: entry for entry in known}
+        found: list[Entry] = []
+
+        def add(entry: Entry) -> None:
+            if entry in found:
+                return
+            for name in entry.needs:
+                add(by_name[name])
+            found.append(entry)
+
+        for entry in wanted:
+            add(entry)
+        return found
 
     def _factors(self, runner: GridRunner, name: str) -> dict[str, float]:
         entry = self.comparison.student(name, self.comparison.seeds[0], PUBLISHED)
         return self._shares.measure(name, runner.commands, entry, self._console)
 
     def _runner(self, entries: Sequence[Entry]) -> GridRunner:
-        unique = tuple({entry.name: entry for entry in entries}.values())
         pair = self.comparison.pair
         grid = Grid(
             name=f'compare_{pair.name}',
-            entries=unique,
+            entries=tuple(entries),
             metric=pair.metric,
             title=f'Methods on the pair {pair.name}',
             data=dict(pair.comparison.get('data') or {}),
@@ -256,6 +265,10 @@ def main() -> int:
         )
     data_options = prepare(spec, args.data, folder / 'data')
     facts = find_facts(pair, {**data_options, **(args.cfg_options or {})})
+    if args.methods == 'all':
+        names, left_out = fitting_methods(names, facts, pair.comparison, args.teacher_ckpt)
+        for name, why in left_out.items():
+            console.print(f'{name} is left out: {why}', highlight=False)
     comparison = Comparison(
         pair, facts, names, args.seeds, folder / 'configs', root, args.teacher_ckpt
     )
@@ -284,7 +297,10 @@ def main() -> int:
         )
     if driver.results.is_file():
         results = read_results(driver.results)
-        for file in write_comparison(results, driver.shares(), args.out or folder, pair.name):
+        remark = 'A smoke run: its numbers mean nothing.' if args.smoke else ''
+        for file in write_comparison(
+            results, driver.shares(), args.out or folder, pair.name, remark
+        ):
             console.print(str(file), highlight=False, soft_wrap=True)
     return 1 if summary.failed else 0
 

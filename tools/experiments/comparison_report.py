@@ -22,6 +22,7 @@ from .tables import format_difference, format_spread, markdown
 
 BASELINE = 'baseline'
 KD = 'kd'
+FIRST_STAGE = 'first stage of'
 _MISSING = '-'
 
 
@@ -30,6 +31,7 @@ def write_comparison(
     shares: Mapping[str, Mapping[str, Any] | None],
     out: Path,
     name: str,
+    remark: str = '',
 ) -> list[Path]:
     """Writes ``compare_<name>`` as Markdown, JSON and picture, and its raw lines.
 
@@ -38,6 +40,7 @@ def write_comparison(
         shares: What was measured of the gradients, by method.
         out: Folder, made if missing.
         name: Of the pair.
+        remark: A sentence below the title.
 
     Returns:
         The files.
@@ -50,7 +53,8 @@ def write_comparison(
     files = [stem.with_suffix(suffix) for suffix in ('.md', '.json', '.jsonl')]
     picture = stem.with_suffix('.png')
     drawn = plot_comparison(rows, picture, title, PART_NAMES[part], str(results[0]['metric']))
-    text = f'# {title}\n\n{comparison_table(rows, results)}\n{_notes(results, part)}\n'
+    remark = f'{remark}\n\n' if remark else ''
+    text = f'# {title}\n\n{remark}{comparison_table(rows, results)}\n{_notes(results, part)}\n'
     if drawn:
         text += f'\n![Differences to the baseline]({picture.name})\n'
         files.append(picture)
@@ -74,6 +78,8 @@ def comparison_rows(
     references = {name: plain[name] for name in (BASELINE, KD) if name in plain}
     rows = []
     for group in groups:
+        if group.teacher.startswith(FIRST_STAGE) and group.method == TEACHER:
+            continue  # what it scores says nothing of the method
         share = shares.get(group.method) or {}
         published = share.get('published', {})
         equal = group.setting == 'weight equal share'

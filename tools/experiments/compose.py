@@ -20,11 +20,11 @@ from dpk_mm.fileio import write_text_atomically
 from dpk_mm.models.backbones.stage_backbone import StageBackbone
 from dpk_mm.models.pairs import PAIRS, find_pair
 
+from .comparison_report import BASELINE, FIRST_STAGE
 from .grid import Entry
 from .groups import TEACHER
 from .methods import CLASSIFICATION, DETECTION, METHODS, Changes, Facts, cross_entropy_weight
 
-BASELINE = 'baseline'
 PUBLISHED, EQUAL = 'published', 'equal share'
 #: Folder of the pairs, relative to the repository.
 PAIRS_FOLDER = 'configs/_base_/pairs'
@@ -136,7 +136,12 @@ def find_facts(pair: PairConfig, data_options: Mapping[str, Any]) -> Facts:
         optimizer=cfg.optim_wrapper.to_dict(),
     )
     if pair.task == DETECTION:
-        return facts
+        dense = student.get('bbox_head') or {}
+        return replace(
+            facts,
+            head_convs=dense.get('stacked_convs', 0),
+            anchors=(student.get('rpn_head') or dense).get('anchor_generator'),
+        )
     widths = [side['head'].get('in_channels') for side in (student, teacher)]
     row = find_pair(pair.pair)
     last = [*row.stages.values()][-1]
@@ -278,7 +283,7 @@ class Comparison:
                         config,
                         TEACHER,
                         seed,
-                        label=f'first stage of {name}',
+                        label=f'{FIRST_STAGE} {name}',
                         **self._taught(seed),
                     )
                 )

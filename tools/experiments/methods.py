@@ -32,6 +32,8 @@ class Facts:
         preact: Whether (student, teacher) can give stages before their ReLU.
         teacher_bns: Names of the last batch normalisations of the teacher's stages; None if they are not known.
         optimizer: ``optim_wrapper`` of the pair.
+        head_convs: Convolutions of a dense head before its last layer; 0 where there is none.
+        anchors: Config of the generator of a detector's anchors; None for that of the row of ``PAIRS``.
     """
 
     pair: str
@@ -45,6 +47,8 @@ class Facts:
     preact: tuple[bool, bool] = (False, False)
     teacher_bns: tuple[str, ...] | None = None
     optimizer: Mapping[str, Any] | None = None
+    head_convs: int = 0
+    anchors: Mapping[str, Any] | None = None
 
     @property
     def imagenet(self) -> bool:
@@ -99,6 +103,38 @@ def find_methods(names: Iterable[str], task: str) -> list[str]:
         else:
             found.append(name)
     return list(dict.fromkeys(found))
+
+
+def fitting_methods(
+    names: Iterable[str],
+    facts: Facts,
+    comparison: Mapping[str, Any],
+    teacher_ckpt: str | None = None,
+) -> tuple[list[str], dict[str, str]]:
+    """Those of the methods that can act on a pair, and why the others cannot.
+
+    Args:
+        names: Of methods of the pair's task.
+        facts: Of the pair.
+        comparison: What the pair's file says of the comparison.
+        teacher_ckpt: A teacher that is trained already.
+    """
+    fitting, left_out = [], {}
+    for name in names:
+        method = METHODS[name]
+        try:
+            method.changes(facts)
+            if method.first_stage is not None:
+                method.first_stage(facts)
+            if method.teacher == 'assistant' and not comparison.get('assistants'):
+                raise UsageError('the pair names no assistants.')
+            if method.teacher == 'early' and teacher_ckpt is not None:
+                raise UsageError('--teacher-ckpt gives a teacher that is trained.')
+        except UsageError as error:
+            left_out[name] = str(error)
+        else:
+            fitting.append(name)
+    return fitting, left_out
 
 
 def cross_entropy_weight(changes: Mapping[str, Any]) -> float:
@@ -263,6 +299,34 @@ def _vid(facts: Facts) -> Losses:
     return methods.vid(facts.pair, before=facts.before)
 
 
+def _fgd_weights(facts: Facts) -> str:
+    """FGD's published weights by kind of detector; the mini pairs have those found for their sizes."""
+    two = facts.pair.endswith('/faster_rcnn')
+    if facts.pair.startswith('coco/'):
+        return 'fgd_two_stage' if two else 'fgd_one_stage_paper'
+    return 'mini_two_stage' if two else 'mini_one_stage'
+
+
+def _dpk_fgd(facts: Facts) -> Changes:
+    changes = _losses(methods.dpk_fgd(facts.pair, _fgd_weights(facts)))
+    hook = dict(type='mmrazor.CKAMaskRatioHook', samples='positions')
+    return changes | dict(default_hooks=dict(mask_ratio=hook))
+
+
+def _fgfi(facts: Facts) -> Changes:
+    anchors = None if facts.anchors is None else dict(facts.anchors)
+    return _losses(methods.fgfi(facts.pair, anchors=anchors))
+
+
+def _crosskd(facts: Facts) -> Changes:
+    # before the last convolution, as 3 of 4 is
+    return _losses(methods.crosskd(facts.pair, split=max(0, facts.head_convs - 1)))
+
+
+def _detector(title: str, changes: Callable[[Facts], Changes]) -> Method:
+    return Method(title, DETECTION, changes)
+
+
 def _classifier(title: str, changes: Callable[[Facts], Changes], **kwargs: Any) -> Method:
     return Method(title, CLASSIFICATION, changes, **kwargs)
 
@@ -304,4 +368,13 @@ METHODS: dict[str, Method] = {
     'takd': _classifier('TAKD', _kd, teacher='assistant'),
     'eskd': _classifier('ESKD', _kd, teacher='early'),
     'dpk': _classifier('DPK', _dpk),
+    'fgd': _detector('FGD', lambda facts: _losses(methods.fgd(facts.pair, _fgd_weights(facts)))),
+    'dpk_fgd': _detector('DPK + FGD', _dpk_fgd),
+    'pkd': _detector('PKD', _last(methods.pkd)),
+    'cwd': _detector('CWD', _last(methods.cwd)),
+    'mgd': _detector('MGD', _last(methods.mgd)),
+    'fgfi': _detector('FGFI', _fgfi),
+    'gid': _detector('GID', _last(methods.gid)),
+    'agnl': _detector('AGNL', _last(methods.agnl)),
+    'crosskd': _detector('CrossKD', _crosskd),
 }

@@ -20,3 +20,9 @@ model = dict(
 find_unused_parameters = False
 
 default_hooks = dict(student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'))
+
+# How tools/experiments/compare.py gets the data and trains the teacher, on three times the student's images.
+comparison = dict(
+    data=dict(kind='fashion_mnist'),
+    teacher=dict(train_dataloader=dict(dataset=dict(indices=18000))),
+)

@@ -24,3 +24,16 @@ find_unused_parameters = False
 
 custom_imports = dict(imports=['dpk_mm'], allow_failed_imports=False)
 default_hooks = dict(student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'))
+
+# How tools/experiments/compare.py trains the teacher.
+comparison = dict(
+    teacher=dict(
+        train_cfg=dict(max_epochs=8),
+        param_scheduler=[
+            dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+            dict(
+                type='CosineAnnealingLR', T_max=8, end=8, by_epoch=True, convert_to_iter_based=True
+            ),
+        ],
+    )
+)

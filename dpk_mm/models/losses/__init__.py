@@ -3,9 +3,11 @@
 from ..loss_parts.fgd_weights import resolve_weights
 from .activation_boundary_loss import ActivationBoundaryLoss
 from .afd_loss import AFDLoss
+from .agnl_loss import AGNLLoss
 from .attention_transfer_loss import AttentionTransferLoss
 from .cc_loss import CCLoss
 from .contrastive_loss import ContrastiveLoss
+from .crosskd_loss import CrossKDLoss
 from .cwd_loss import CWDLoss
 from .decoupled_kd_loss import DecoupledKDLoss
 from .dist_kd_loss import DISTKDLoss
@@ -32,11 +34,13 @@ from .vid_loss import VIDLoss
 
 __all__ = [
     'AFDLoss',
+    'AGNLLoss',
     'ActivationBoundaryLoss',
     'AttentionTransferLoss',
     'CCLoss',
     'CWDLoss',
     'ContrastiveLoss',
+    'CrossKDLoss',
     'DISTKDLoss',
     'DPKLoss',
     'DecoupledKDLoss',

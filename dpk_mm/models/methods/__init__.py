@@ -10,7 +10,7 @@ A text config reads it after its ``_base_`` line, which names the pair::
 What they give is plain dicts: a config that inherits this one changes any number of them by its key.
 """
 
-from .detectors import cwd, fgd, fgfi, gid, level_weights, mgd, pkd
+from .detectors import agnl, crosskd, cwd, fgd, fgfi, gid, level_weights, mgd, pkd
 from .dpk import STAGE_WEIGHTS, dpk, dpk_fgd
 from .features import (
     ab,
@@ -35,9 +35,11 @@ __all__ = [
     'STAGE_WEIGHTS',
     'ab',
     'afd',
+    'agnl',
     'at',
     'cc',
     'crd',
+    'crosskd',
     'cwd',
     'dist',
     'dkd',

@@ -151,6 +151,42 @@ def gid(pair: str, loss_weight: float = 1.0, **kwargs: Any) -> Losses:
     return dict(loss_gid=own | _pyramid(pair, 'GID') | kwargs)
 
 
+def agnl(pair: str, weights: str | Mapping[str, float] | None = None, **kwargs: Any) -> Losses:
+    """AGNL on all levels of a detector's neck that the pair compares.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        weights: By default the published ones, ``'agnl_two_stage'`` for Faster R-CNN, else ``'agnl_one_stage'``.
+        **kwargs: Of ``AGNLLoss``.
+
+    Raises:
+        UsageError: (a ValueError) If the pair is not one of detectors.
+    """
+    if weights is None:
+        weights = 'agnl_two_stage' if pair.endswith('/faster_rcnn') else 'agnl_one_stage'
+    return dict(loss_agnl=dict(type='AGNLLoss', weights=weights) | _pyramid(pair, 'AGNL') | kwargs)
+
+
+def crosskd(pair: str, split: int = 3, **kwargs: Any) -> Losses:
+    """CrossKD for a pair of RetinaNets or GFLs, with its published weights.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        split: Convolutions of the student's head before the teacher's goes on; 3 of 4 is published.
+        **kwargs: Of ``CrossKDLoss``.
+
+    Raises:
+        UsageError: (a ValueError) If the pair is not one of detectors, or one with a head for regions.
+    """
+    _pyramid(pair, 'CrossKD')
+    if pair.endswith('/faster_rcnn'):
+        raise UsageError(
+            f'CrossKD gives features to the dense head of the teacher, but {pair!r} has a head for regions; use a pair '
+            'of RetinaNet or GFL.'
+        )
+    return dict(loss_crosskd=dict(type='CrossKDLoss', split=split, **kwargs))
+
+
 def _pyramid(pair: str, method: str) -> dict[str, Any]:
     """Levels and channels of a pair of detectors."""
     row = find_pair(pair)

@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.structures import InstanceData
 from mmrazor.registry import MODELS
 
 import dpk_mm  # noqa: F401
 from dpk_mm.models.loss_parts import DistillLoss
+from dpk_mm.models.losses import CrossKDLoss
 from dpk_mm.modules import FixedMaskRatio
 
 SIZES = [(16, 12), (8, 6), (4, 3)]
@@ -40,11 +42,16 @@ CASES = {
         dict(num_images=12, negatives=5, width=4, **CHANNELS),
         dict(num_images=12, negatives=7, index=1, draw='any', loss_weight=0.8, **CHANNELS),
     ],
+    'CrossKDLoss': [dict(split=1), dict(split=2, beta=0.5, loss_weight=0.5)],
     'DPKLoss': [
         dict(transforms=dict(P4=dict(index=1, **STAGE), P5=dict(index=2, **STAGE))),
         dict(transforms=dict(P5=dict(index=2, **STAGE)), criterion=dict(type='FGDLoss', **FGD)),
     ],
     'DecoupledKDLoss': [dict(), dict(tau=2.0, warmup=4, standardize=True), dict(beta=0.0)],
+    'AGNLLoss': [
+        dict(PYRAMID, pools=(4, 2)),
+        dict(PYRAMID, mode='paper', weights='agnl_one_stage', loss_weight=2.0),
+    ],
     'FGDLoss': [FGD, dict(FGD, by_level=True, loss_weight=3.0)],
     'CWDLoss': [
         dict(PYRAMID, tau=2.0, loss_weight=3.0),
@@ -124,13 +131,38 @@ def as_its_hooks_do(loss):
         loss.mask_ratio = FixedMaskRatio(0.5)
     if hasattr(loss, 'warmup'):
         loss.warmup.done = 1
+    for side, channels in (('student', 6), ('teacher', 8)):
+        if isinstance(loss, CrossKDLoss):
+            getattr(loss, f'prepare_from_{side}')(detector(channels))
     return loss
+
+
+def detector(channels):
+    """With a head for the pyramid."""
+    cfg = dict(
+        type='RetinaHead',
+        num_classes=10,
+        in_channels=channels,
+        feat_channels=4,
+        stacked_convs=2,
+        anchor_generator=dict(type='AnchorGenerator', **ANCHORS),
+        train_cfg=dict(
+            assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4),
+            allowed_border=-1,
+            pos_weight=-1,
+        ),
+        _scope_='mmdet',
+    )
+    head = MMDET_MODELS.build(cfg)
+    for p in head.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return SimpleNamespace(bbox_head=head)
 
 
 def sample(boxes, label):
     return SimpleNamespace(
-        metainfo=dict(batch_input_shape=(128, 96)),
-        gt_instances=InstanceData(bboxes=torch.tensor(boxes)),
+        metainfo=dict(batch_input_shape=(128, 96), img_shape=(128, 96), pad_shape=(128, 96)),
+        gt_instances=InstanceData(bboxes=torch.tensor(boxes), labels=torch.tensor([label])),
         gt_label=torch.tensor([label]),
         sample_idx=label,
     )

@@ -12,7 +12,7 @@ from tools.experiments.compose import (
     find_facts,
     read_pair,
 )
-from tools.experiments.methods import CLASSIFICATION, DETECTION, find_methods
+from tools.experiments.methods import CLASSIFICATION, DETECTION, find_methods, fitting_methods
 
 ROOT = Path(__file__).parents[3]
 PAIR = 'mini_cifar100'
@@ -80,6 +80,39 @@ def test_facts_are_those_of_the_networks(facts):
     assert facts.stages == ((1, 2, 3), (1, 2, 3))
     assert facts.preact == (True, True)
     assert facts.teacher_bns == ('layer1.0.bn2', 'layer2.0.bn2', 'layer3.0.bn2')
+
+
+@pytest.fixture
+def no_images(monkeypatch):
+    monkeypatch.setattr('tools.experiments.compose.DATASETS.build', lambda cfg: range(7))
+
+
+@pytest.mark.parametrize(
+    ('name', 'convs', 'scales', 'classes'),
+    [('hituav256', 0, [2], 3), ('mini_faster_rcnn', 0, [4], 5), ('mini_retinanet', 2, None, 5)],
+)
+def test_facts_of_detectors(no_images, name, convs, scales, classes):
+    found = find_facts(read_pair(name, ROOT), {})
+    assert (found.head_convs, found.num_classes, found.num_images) == (convs, classes, 7)
+    assert found.anchors.get('scales') == scales
+
+
+def test_configs_of_detectors_build(no_images, tmp_path):
+    from mmrazor.registry import MODELS
+
+    for name in ('hituav256', 'mini_retinanet'):
+        pair = read_pair(name, ROOT)
+        found = find_facts(pair, {})
+        names, _ = fitting_methods(find_methods(['all'], DETECTION), found, pair.comparison)
+        made = Comparison(pair, found, names, [0], tmp_path / name, ROOT)
+        assert ('crosskd' in names) == (name == 'mini_retinanet')
+        for method in names:
+            cfg = Config.fromfile(made.student_config(method))
+            losses = MODELS.build(cfg.model).distiller.distill_losses
+            if method == 'fgfi' and name == 'hituav256':
+                assert losses['loss_fgfi'].anchors.scales.tolist() == [2]
+        teacher = Config.fromfile(made.teachers(0)[0].config)
+        assert teacher.model.backbone.base_channels == 32
 
 
 def test_every_config_can_be_read_again_and_names_its_losses(comparison):

@@ -5,10 +5,12 @@ import pytest
 from dpk_mm.errors import UsageError
 from tools.experiments.methods import (
     CLASSIFICATION,
+    DETECTION,
     METHODS,
     Facts,
     cross_entropy_weight,
     find_methods,
+    fitting_methods,
 )
 
 FACTS = Facts(
@@ -59,6 +61,20 @@ def test_settings_of_the_two_tasks():
 def test_warm_ups_are_the_published_share_of_the_training(epochs, warmup):
     for name, loss in (('dkd', 'loss_dkd'), ('reviewkd', 'loss_reviewkd')):
         assert losses(name, replace(FACTS, epochs=epochs))[loss]['warmup'] == warmup
+
+
+def test_all_methods_are_those_that_fit_the_pair():
+    names = find_methods(['all'], CLASSIFICATION)
+    found, left_out = fitting_methods(names, FACTS, dict(assistants=[dict()]))
+    assert found == names and not left_out
+    without = replace(FACTS, preact=(False, False))
+    found, left_out = fitting_methods(names, without, {}, 'teacher.pth')
+    assert set(left_out) == {'ab', 'ofd', 'reviewkd', 'takd', 'eskd'}
+    assert sorted([*found, *left_out]) == sorted(names)
+    boxes = Facts('mini/faster_rcnn', DETECTION, 500, 5, 6)
+    found, left_out = fitting_methods(find_methods(['all'], DETECTION), boxes, {})
+    assert set(left_out) == {'crosskd'} and 'RetinaNet' in left_out['crosskd']
+    assert {'fgd', 'dpk_fgd', 'pkd', 'cwd', 'mgd', 'fgfi', 'gid', 'agnl'} == set(found)
 
 
 @pytest.mark.parametrize('name', ['ab', 'ft'])

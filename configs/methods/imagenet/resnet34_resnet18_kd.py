@@ -1,0 +1,7 @@
+_base_ = '../../_base_/pairs/imagenet/resnet34_resnet18.py'
+from dpk_mm.models.methods import kd  # noqa: E402
+
+model = dict(
+    architecture=dict(head=dict(loss=dict(loss_weight=0.5))),
+    distiller=dict(distill_losses=kd(tau=1.0, loss_weight=0.5)),
+)

@@ -1,0 +1,4 @@
+_base_ = '../../_base_/pairs/imagenet/resnet34_resnet18.py'
+from dpk_mm.models.methods import rkd  # noqa: E402
+
+model = dict(distiller=dict(records=dict(embedding='neck'), distill_losses=rkd()))
