@@ -73,6 +73,7 @@ def stored(
     live = with_losses(cfg, ['loss_kd'])
     kept = copy.deepcopy(live)
     kept.model.teacher = dict(type='StoredTeacher', num_classes=classes)
+    kept.model.distiller.records.feats = None
     data = _Drawn(cfg.train_pipeline, batch_size * batches, side, classes)
     with tempfile.TemporaryDirectory() as folder:
         replay = ReplayDataset(data, PASSES, 0)

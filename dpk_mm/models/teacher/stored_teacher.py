@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,23 @@ class StoredTeacher(BaseModel):
             owner.add_module(part, nn.Module())
             owner = getattr(owner, part)
         owner.add_module(name, nn.Identity())
+
+    def check_recorders(self, sources: Mapping[str, str]) -> None:
+        """Refuses records of anything but the logits.
+
+        Args:
+            sources: Name of a record of the teacher -> the module it looks at.
+
+        Raises:
+            UsageError: (a ValueError) If there is one.
+        """
+        for name, source in sources.items():
+            if source != self.source:
+                raise UsageError(
+                    f'The record {name!r} looks at {source!r} of the teacher, but a StoredTeacher gives its logits '
+                    f'alone (source={self.source!r}); drop it with records=dict({name}=None), and the losses that need '
+                    'it, or use a live teacher.'
+                )
 
     def extract_feat(self, inputs: Tensor) -> tuple[()]:
         """None: only logits are stored."""

@@ -72,13 +72,13 @@ def cfg(tmp_path):
 
 def replayed(cfg, logits=None):
     out = copy.deepcopy(cfg)
-    dataset = dict(type='ReplayDataset', dataset=dict(cfg.train_dataloader.dataset))
+    dataset = dict(type='ReplayDataset', dataset=dict(out.train_dataloader.dataset))
     dataset.update(passes=PASSES, seed=7)
     if logits is not None:
         dataset['logits'] = str(logits)
         teacher = dict(type='StoredTeacher', num_classes=5, tau=TAU)
-        out.model = dict(cfg.model, teacher_ckpt=None, teacher=teacher)
-    out.train_dataloader = dict(cfg.train_dataloader, dataset=dataset)
+        out.model = dict(out.model, teacher_ckpt=None, teacher=teacher)
+    out.train_dataloader = dict(out.train_dataloader, dataset=dataset)
     return out
 
 
@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_said_before_the_first_step(cfg, tmp_path):
     with pytest.raises(ValueError, match='train_cfg counts iterations'):
         train(iterations)
     with pytest.raises(ValueError, match='must be a ReplayDataset'):
-        train(cfg)
+        train(copy.deepcopy(cfg))
     values = (tmp_path / 'logits' / 'values.npy').read_bytes()
     (tmp_path / 'logits' / 'values.npy').write_bytes(values[:-2] + b'\x00\x00')
     with pytest.raises(ValueError, match='is not the file that was written'):

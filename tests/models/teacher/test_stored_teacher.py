@@ -22,6 +22,15 @@ def test_logits_pass_through_the_recorded_module():
     torch.testing.assert_close(rest, torch.tensor(-1.0).exp())
 
 
+def test_records_of_features_are_refused():
+    teacher = StoredTeacher(4)
+    teacher.check_recorders(dict(logits='head.fc'))
+    with pytest.raises(
+        ValueError, match=r"'feats' looks at 'backbone'.*records=dict\(feats=None\)"
+    ):
+        teacher.check_recorders(dict(logits='head.fc', feats='backbone'))
+
+
 @pytest.mark.parametrize('given', [None, [DataSample()]])
 def test_without_stored_logits_it_says_what_to_do(given):
     with pytest.raises(ValueError, match='ReplayDataset with logits=FOLDER'):
