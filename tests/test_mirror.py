@@ -41,6 +41,10 @@ ELSEWHERE = {
         'models/test_properties_models.py',
         'for any mean, deviation and order of channels',
     ),
+    'engine/hooks/replay_hook.py': (
+        'engine/runner/test_store_logits.py',
+        'in the training that needs it',
+    ),
     'checkpoint/distilled.py': (
         'models/algorithms/test_loading_weights.py',
         'weights that an algorithm loads',

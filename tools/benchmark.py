@@ -1,8 +1,9 @@
 """Measures what distillation costs: all cases of a suite in one process, taking turns.
 
 Suites: step (whole steps against the floor), methods (those of --config and --compare, of one pair), sizes (the
-named sizes of DPK's modules), parts (of one step), image_side, batch_size, ranks (growth of the step), syncs (where
-the host waits for the device), fgd, fgd_boxes, fgd_levels, encoders, tokens, gap (single functions), imports.
+named sizes of DPK's modules), parts (of one step), image_side, windows, batch_size, ranks (growth of the step), syncs
+(where the host waits for the device), fgd, fgd_boxes, fgd_levels, encoders, tokens, gap (single functions), stored (KD
+without a live teacher), imports.
 """
 
 import argparse
@@ -22,10 +23,21 @@ from tools.benchmark_suites.methods import methods
 from tools.benchmark_suites.parts import parts
 from tools.benchmark_suites.sizes import sizes
 from tools.benchmark_suites.steps import steps
+from tools.benchmark_suites.stored import stored
 from tools.benchmark_suites.syncs import syncs
 
-STEP_SUITES = ('step', 'methods', 'sizes', 'parts', 'image_side', 'batch_size', 'ranks', 'syncs')
-SUITES = (*STEP_SUITES, *functions.SUITES, 'imports')
+STEP_SUITES = (
+    'step',
+    'methods',
+    'sizes',
+    'parts',
+    'image_side',
+    'windows',
+    'batch_size',
+    'ranks',
+    'syncs',
+)
+SUITES = (*STEP_SUITES, *functions.SUITES, 'stored', 'imports')
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,6 +81,10 @@ def main() -> None:
             found = imports(args.rounds)
         elif suite == 'ranks':
             found = growth.ranks(args.config, args.rounds, args.batch_size, size)
+        elif suite == 'stored':
+            found = stored(args.rounds, device)
+        elif suite == 'windows':
+            found = growth.windows(args.config, args.rounds, device, amp=args.amp)
         elif suite == 'image_side':
             found = growth.image_sides(args.config, args.rounds, device, amp=args.amp)
         elif suite == 'batch_size':

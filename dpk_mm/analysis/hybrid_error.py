@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..engine.runner.prepare import prepare_config
 from ..errors import UsageError
 from ..models.losses import DPKLoss
 from ..modules import MaskRatioPolicy
+from ..modules.hybrid_transform import FeatureTransform
 from .loading import build_model, dpk_losses, load_distillation, read_config, scope_of
 
 PARTS = ('train', 'val')
@@ -69,6 +71,12 @@ class _Sums:
         return self.errors[key] / variance if variance > 0 else float('nan')
 
 
+def _random(
+    transform: FeatureTransform, ratio: float, student: Tensor, teacher: Tensor
+) -> tuple[Tensor, None]:
+    return transform(student, teacher, ratio), None
+
+
 class _Measure(MaskRatioPolicy):
     """Takes the place of a loss's mask-ratio policy, which is given the features of every stage."""
 
@@ -84,7 +92,10 @@ class _Measure(MaskRatioPolicy):
             sums.add_teacher(teacher)
             for ratio in self.mask_ratios if transform.uses_mask else (0.0,):
                 # Random tokens, also where the training chooses them by a rule.
-                sums.add(ratio, transform(student, teacher, ratio), teacher)
+                hybrid, _ = self.loss.stages[name].in_windows(
+                    transform, student, teacher, partial(_random, transform, ratio)
+                )
+                sums.add(ratio, hybrid, teacher)
             if student.shape == teacher.shape:
                 sums.add('student', student, teacher)
         return dict.fromkeys(features, 0.5)

@@ -1,5 +1,6 @@
 """What runs around the model: hooks, and what the tools call."""
 
+from .datasets import ReplayDataset
 from .hooks import (
     CKAMaskRatioHook,
     CosineMaskRatioHook,
@@ -7,6 +8,7 @@ from .hooks import (
     FixedMaskRatioHook,
     LinearMaskRatioHook,
     LossGradientHook,
+    ReplayHook,
     StopDistillHook,
     StudentCheckpointHook,
     TeacherCheckHook,
@@ -21,6 +23,8 @@ __all__ = [
     'FixedMaskRatioHook',
     'LinearMaskRatioHook',
     'LossGradientHook',
+    'ReplayDataset',
+    'ReplayHook',
     'StopDistillHook',
     'StudentCheckpointHook',
     'TeacherCheckHook',

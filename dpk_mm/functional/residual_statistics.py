@@ -87,6 +87,11 @@ def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def _add_product(total: Tensor, weight: Tensor, x: Tensor) -> None:
+    """``total += sum_c weight_c x_c``: ``[N, L]``, ``[N, C]``, ``[N, C, L]``; ``@`` would copy a block of channels."""
+    total.unsqueeze(1).baddbmm_(weight.unsqueeze(1), x)
+
+
 class _Statistics(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -117,7 +122,7 @@ class _Statistics(torch.autograd.Function):
                 channel[:, block] = strength.mean(2)
                 spatial += strength.sum(1)
                 if key is not None:
-                    logit += (_wide(key[:, block]) @ x).squeeze(1)
+                    _add_product(logit, _wide(key[:, block]).expand(n, -1), x)
             residual = sides[1] - sides[0]
             mean[:, block] = residual.mean(2)
             residual -= mean[:, block, None]
@@ -130,7 +135,7 @@ class _Statistics(torch.autograd.Function):
         error = zeros(cells)
         for block in _blocks(student):
             sides = (_wide(student[:, block]), _wide(teacher[:, block]))
-            error += (attention[:, None, block] @ (sides[1] - sides[0]).square_()).squeeze(1)
+            _add_product(error, attention[:, block], (sides[1] - sides[0]).square_())
             if student_key is not None:
                 for x, share, value in zip(sides, shares, pooled, strict=True):
                     value[:, block] = (x @ share.unsqueeze(2)).squeeze(2)
@@ -165,7 +170,7 @@ class _Statistics(torch.autograd.Function):
             ):
                 g_share = torch.zeros_like(share)
                 for block in blocks:
-                    g_share += (g_pooled[:, None, block] @ _wide(x[:, block])).squeeze(1)
+                    _add_product(g_share, g_pooled[:, block], _wide(x[:, block]))
                 g_logit = share * (g_share - (share * g_share).sum(1, keepdim=True))
                 g_key = torch.cat(
                     [(_wide(x[:, b]) @ g_logit.unsqueeze(2)).sum(0).T for b in blocks], dim=1
@@ -176,14 +181,16 @@ class _Statistics(torch.autograd.Function):
                     right += [share, g_logit]
         rows, columns = torch.stack(left, 2), torch.stack(right, 1)
         two = 2 * attention
+        slope_c, slope_l = g_channel / cells, g_spatial / channels
         grad = torch.empty_like(student)
         for block in blocks:
             s, t = _wide(student[:, block]), _wide(teacher[:, block])
             # d/dS of A_C D^2 and of (D - mean)^2, with S - T = -D
-            value = two[:, block, None] * g_error.unsqueeze(1)
-            value += 2 * g_spread[:, block, None]
+            value = torch.addcmul(
+                2 * g_spread[:, block, None], two[:, block, None], g_error.unsqueeze(1)
+            )
             value *= s - t
-            slope = g_channel[:, block, None] / cells + g_spatial.unsqueeze(1) / channels
+            slope = slope_c[:, block, None] + slope_l.unsqueeze(1)
             value.addcmul_(slope, s.sign())
             value.baddbmm_(rows[:, block], columns)
             grad[:, block] = value

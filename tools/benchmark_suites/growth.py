@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import torch
 
-from .rows import Row
-from .steps import steps
+from .batches import make_batch
+from .rows import Row, rows_of
+from .steps import floor_case, load_config, steps, train_case
 from .timing import Timing, interleave
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +40,22 @@ def image_sides(
         )
         rows += [_named(found[0], f'floor, {side} px'), _named(found[-1], f'step, {side} px')]
     return rows
+
+
+def windows(
+    filename: str, rounds: int, device: str, side: int = 1333, amp: str | None = None
+) -> list[Row]:
+    """A step on one large square image, with a config's ``max_tokens`` and with none, against the floor."""
+    cfg = load_config(filename)
+    data = make_batch(cfg, 1, (side, side))
+    whole = copy.deepcopy(cfg)
+    for loss in whole.model.distiller.distill_losses.values():
+        for stage in loss.get('transforms', {}).values():
+            stage.max_tokens = None
+    cases = {f'floor, {side} px': floor_case(cfg, data, device, amp)}
+    for name, part in (('windows of at most 441 tokens', cfg), ('all tokens at once', whole)):
+        cases[name] = train_case(part, data, device, amp=amp, mask_ratio=0.5)
+    return rows_of('windows', interleave(cases, rounds, 1, device))
 
 
 def batch_sizes(

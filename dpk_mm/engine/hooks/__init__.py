@@ -9,6 +9,7 @@ from .mask_ratio_hook import (
     FixedMaskRatioHook,
     LinearMaskRatioHook,
 )
+from .replay_hook import ReplayHook
 from .stop_distill_hook import StopDistillHook
 from .student_checkpoint_hook import StudentCheckpointHook
 from .teacher_check_hook import TeacherCheckHook
@@ -22,6 +23,7 @@ __all__ = [
     'GradientShareHook',
     'LinearMaskRatioHook',
     'LossGradientHook',
+    'ReplayHook',
     'StopDistillHook',
     'StudentCheckpointHook',
     'TeacherCheckHook',

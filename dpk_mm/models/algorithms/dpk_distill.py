@@ -248,7 +248,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             print_log(
                 'The teacher has the weights that pretrained=True of its config loads.', 'current'
             )
-        else:
+        elif getattr(self.teacher, 'needs_checkpoint', True):
             print_log('teacher_ckpt is not set: the teacher is not trained.', 'current', level=30)
         self._teacher_ready = True
 

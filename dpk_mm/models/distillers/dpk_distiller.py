@@ -98,6 +98,9 @@ class DPKDistiller(ConfigurableDistiller):
 
     def _prepare(self, side: str, model: nn.Module) -> None:
         manager = getattr(self, f'{side}_recorders')
+        check = getattr(model, 'check_recorders', None)  # of a teacher that has not everything
+        if check is not None:
+            check({name: recorder.source for name, recorder in manager.recorders.items()})
         manager.initialize(model)
         self._models[side] = model
         self._ran.watch(side, manager, model)

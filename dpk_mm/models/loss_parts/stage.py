@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...functional.feature_maps import tokens_to_map
 from ...functional.masking import TokenMask, tokens_to_cells
-from ...functional.windows import merge_windows, split_windows, windows_of
+from ...functional.windows import Windows, merge_windows, split_windows, windows_of
 from ...modules.hybrid_transform import FeatureTransform, check_choice, check_sizes
 from ...modules.mask_strategy import MaskContext, build_mask
 from ...modules.transforms import TRANSFORMS, build_transform
@@ -140,40 +140,60 @@ class Stage:
         """The transformed feature, and the cells ``[N, 1, H, W]`` to supervise (None: all of them)."""
         try:
             transform.check_features(student, teacher)
-            shape = (teacher.shape[-2], teacher.shape[-1])
-            windows = None
-            if self.max_tokens is not None:
-                windows = windows_of(shape, transform.patch_size, self.max_tokens)
-            if windows is None:
-                return self._whole(transform, student, teacher, mask_ratio, context)
-            if self.mask.needs == 'boxes':
-                raise ValueError(
-                    f'max_tokens is {self.max_tokens}, but the map of {shape[0]} x {shape[1]} cells has more tokens, '
-                    'and a mask by boxes is not drawn in windows; leave max_tokens out, or set a larger patch_size.'
-                )
-            if student.shape[-2:] != shape:
-                student = F.interpolate(student, shape, mode='bilinear', align_corners=False)
-            parts = [split_windows(feature, windows) for feature in (student, teacher)]
-            hybrid, cells = self._whole(transform, parts[0], parts[1], mask_ratio, context)
-            if cells is not None:
-                cells = merge_windows(cells, windows, shape)
-            return merge_windows(hybrid, windows, shape), cells
+            return self.in_windows(
+                transform,
+                student,
+                teacher,
+                lambda s, t: self._whole(transform, s, t, mask_ratio, context),
+            )
         except ValueError as error:
             raise self.error(error, f'stage {self.name}: ') from error
 
-    def in_windows(
+    def split(
         self, transform: FeatureTransform, student: Tensor, teacher: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The features as the module gets them: in windows where the map has more than ``max_tokens``."""
+    ) -> tuple[Tensor, Tensor, Windows | None]:
+        """The features as the module gets them: in windows where the map has more than ``max_tokens`` tokens."""
         shape = (teacher.shape[-2], teacher.shape[-1])
         windows = None
         if self.max_tokens is not None:
             windows = windows_of(shape, transform.patch_size, self.max_tokens)
         if windows is None:
-            return student, teacher
+            return student, teacher, None
         if student.shape[-2:] != shape:
             student = F.interpolate(student, shape, mode='bilinear', align_corners=False)
-        return split_windows(student, windows), split_windows(teacher, windows)
+        return split_windows(student, windows), split_windows(teacher, windows), windows
+
+    def in_windows(
+        self,
+        transform: FeatureTransform,
+        student: Tensor,
+        teacher: Tensor,
+        run: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]],
+    ) -> tuple[Tensor, Tensor | None]:
+        """What ``run`` gives for maps of at most ``max_tokens`` tokens each, put together again.
+
+        Args:
+            transform: The stage's module.
+            student: ``[N, C_s, h, w]``.
+            teacher: ``[N, C_t, H, W]``.
+            run: Gets both, whole or as windows of one size, and gives one or two maps of the teacher's H x W.
+
+        Raises:
+            ValueError: If there are windows and the stage's mask is drawn by boxes.
+        """
+        shape = (teacher.shape[-2], teacher.shape[-1])
+        student, teacher, windows = self.split(transform, student, teacher)
+        if windows is None:
+            return run(student, teacher)
+        if self.mask.needs == 'boxes':
+            raise ValueError(
+                f'max_tokens is {self.max_tokens}, but the map of {shape[0]} x {shape[1]} cells has more tokens, '
+                'and a mask by boxes is not drawn in windows; leave max_tokens out, or set a larger patch_size.'
+            )
+        first, second = run(student, teacher)
+        if second is not None:
+            second = merge_windows(second, windows, shape)
+        return merge_windows(first, windows, shape), second
 
     def _whole(
         self,

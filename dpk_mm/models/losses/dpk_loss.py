@@ -236,8 +236,8 @@ class DPKLoss(DistillLoss):
         assert self.module_warmup is not None
         transform = self.transforms[name]
         with torch.no_grad():
-            parts = self.stages[name].in_windows(transform, student, teacher)
-        self.module_warmup.observe(name, transform, *parts)
+            own, other, _ = self.stages[name].split(transform, student, teacher)
+        self.module_warmup.observe(name, transform, own, other)
         return (student.detach() if self.module_warmup.detaches(name) else student), teacher
 
     def _ratios(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
