@@ -38,8 +38,8 @@ def check_exchanged(student: Look, teacher: Look) -> None:
     """The teacher is not smaller than the student.
 
     Raises:
-        UsageError: (a ValueError) If it has both fewer parameters and fewer operations; less than a quarter of both where
-            the backbones are of two kinds.
+        UsageError: (a ValueError) If it has both fewer parameters and fewer operations; where the backbones are of two
+            kinds, less than a quarter of both.
     """
     same = student.attributes.get('backbone') == teacher.attributes.get('backbone')
     share = _SAME_KIND if same else _OTHER_KIND
