@@ -199,6 +199,10 @@ def draw(folder: Path, side: int = 128) -> Path:
         content = json.loads(path.read_text())
         names = DATASETS.get('mmdet.CocoDataset').METAINFO['classes']
         content['categories'] = [dict(id=i + 1, name=name) for i, name in enumerate(names)]
+        for found in content['annotations']:  # and some ask for masks: the boxes
+            x, y, width, height = found['bbox']
+            right, bottom = x + width, y + height
+            found['segmentation'] = [[x, y, right, y, right, bottom, x, bottom]]
         path.write_text(json.dumps(content))
     random = np.random.default_rng(0)
     for index in range(4):

@@ -10,7 +10,7 @@ from .networks import Network
 from .probe import TASKS, Look
 
 # A teacher below this share of the student's parameters and of its operations is taken for an exchange: of the same
-# kind of backbone, and of another kind, which may be better at a smaller size.
+# kind of model and backbone, and of another kind, which may be better at a smaller size.
 _SAME_KIND = 0.9
 _OTHER_KIND = 0.25
 
@@ -38,10 +38,11 @@ def check_exchanged(student: Look, teacher: Look) -> None:
     """The teacher is not smaller than the student.
 
     Raises:
-        UsageError: (a ValueError) If it has both fewer parameters and fewer operations; less than a quarter of both
-            where the backbones are of two kinds.
+        UsageError: (a ValueError) If it has both fewer parameters and fewer operations; where models or
+            backbones are of two kinds, less than a quarter of both.
     """
-    same = student.attributes.get('backbone') == teacher.attributes.get('backbone')
+    sides = [(look.kind, look.attributes.get('backbone')) for look in (student, teacher)]
+    same = sides[0] == sides[1]
     share = _SAME_KIND if same else _OTHER_KIND
     fewer = teacher.parameters < share * student.parameters
     if fewer and teacher.operations < share * student.operations:

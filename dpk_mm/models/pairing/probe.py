@@ -121,7 +121,7 @@ def _no_loading() -> Iterator[None]:
     original = vars(CheckpointLoader)['load_checkpoint']
 
     def refuse(cls: type, filename: str, *args: Any, **kwargs: Any) -> None:
-        raise UsageError(f'it loads {filename} when it is built, which is not done to look at it')
+        raise UsageError(f'it loads {filename} when it is built, which is not done to look at it.')
 
     CheckpointLoader.load_checkpoint = classmethod(refuse)
     try:
