@@ -149,6 +149,7 @@ def test_a_comparison_is_one_command_and_is_gone_on_with(images, tmp_path):
     (tmp_path / 'own.py').write_text(f'{before}    data={DATA!r},\n{after}')
     command = [sys.executable, str(ROOT / 'tools/experiments/compare.py'), str(tmp_path / 'own.py')]
     command += ['--data', str(images), '--seeds', '0', '--smoke', '--batches', '2']
+    command += ['--cfg-options', 'train_dataloader.batch_size=8']
     command += ['--work-dir', str(tmp_path / 'work'), '--workers', '1', '--methods']
     done = [
         subprocess.run([*command, names], capture_output=True, text=True, cwd=ROOT)
