@@ -3,6 +3,7 @@
 from .hooks import (
     CKAMaskRatioHook,
     CosineMaskRatioHook,
+    DistillAlarmHook,
     ExponentialMaskRatioHook,
     FixedMaskRatioHook,
     LinearMaskRatioHook,
@@ -17,6 +18,7 @@ __all__ = [
     'CKAMaskRatioHook',
     'CPUAmpOptimWrapper',
     'CosineMaskRatioHook',
+    'DistillAlarmHook',
     'ExponentialMaskRatioHook',
     'FixedMaskRatioHook',
     'LinearMaskRatioHook',
