@@ -88,6 +88,7 @@ setup(
         'mmdet>=3.3,<3.4',
         'mmpretrain>=1.2,<1.3',
         'mmrazor>=1.0,<1.1',
+        'jinja2',  # the report page; torch needs it, too
         'joblib',
         'matplotlib',
         'numpy>=1.24',
