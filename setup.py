@@ -97,6 +97,9 @@ setup(
         'timm>=1.0',  # CaiT teachers, through mmpretrain's wrapper
         'setuptools<82',  # mmengine needs its pkg_resources for `package::config` paths
     ],
-    extras_require={'dev': read_requirements('dev.txt')},
+    extras_require={
+        'dev': read_requirements('dev.txt') + read_requirements('onnx.txt'),
+        'onnx': read_requirements('onnx.txt'),
+    },
     cmdclass={'build_py': BuildWithConfigs},
 )

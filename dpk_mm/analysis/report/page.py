@@ -129,7 +129,9 @@ def _models(runs: Sequence[Run], metric: str | None, baseline: str | None) -> Ta
         ),
     ]
     # a column in which nothing stands is left out
-    kept = [i for i in range(len(names)) if i == 0 or any(row[i] != NONE for row in rows)]
+    kept = [
+        i for i in range(len(names)) if any(row[i] != (row[0] if i == 1 else NONE) for row in rows)
+    ]
     return Table(
         'Last and best validation of the run. Speed: one image at a time, with preprocessing and decoding, median of '
         'up to 10 images on the device of the run.',
@@ -162,7 +164,7 @@ def _cells(
     unit = 'epoch' if record.get('by_epoch', True) else 'iteration'
     return [
         name,
-        NONE if role == name else role,
+        role,
         NONE if last is None else number(last),
         NONE if best is None else f'{number(best[1])} ({unit} {best[0]:g})',
         NONE if role == 'baseline' else _difference(last, base, metric),
