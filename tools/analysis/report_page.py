@@ -15,7 +15,11 @@ def parse_args() -> argparse.Namespace:
         help='work folder of a training, finished or not; without a name it is called as its folder',
     )
     parser.add_argument('--out', required=True, help='file to write, e.g. report.html')
-    parser.add_argument('--baseline', metavar='NAME', help='run that the others are compared with')
+    parser.add_argument(
+        '--baseline',
+        metavar='NAME',
+        help='run that the others are compared with (default: one that is called baseline)',
+    )
     parser.add_argument('--title', help='heading of the page')
     return parser.parse_args()
 
@@ -26,7 +30,9 @@ def main() -> None:
     for run in args.runs:
         name, found, folder = run.rpartition('=')
         runs.append(load_run(folder, name if found else None))
-    write_page(runs, args.out, args.baseline, args.title)
+    named = any(run.name == 'baseline' for run in runs)
+    baseline = args.baseline or ('baseline' if named and len(runs) > 1 else None)
+    write_page(runs, args.out, baseline, args.title)
     print(args.out)
 
 

@@ -64,6 +64,12 @@ def draw_curves(runs: Sequence[Run], metric: str | None) -> list[Chart]:
             '10 is a good start; below a hundredth nothing is learned from the teacher.',
         ),
         draw_chart(
+            'Gradient share by feature',
+            _named(runs, lambda s: _by_prefix(s, f'{SHARE}.')),
+            'share of the gradient (ratio of norms)',
+            log=True,
+        ),
+        draw_chart(
             'Gradient of each loss',
             _named(runs, lambda s: _by_prefix(s, _GRADIENT)),
             'norm of the gradient (L2)',

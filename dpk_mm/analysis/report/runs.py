@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ...errors import UsageError
+from ...models.pairing import CHOSEN_FILE
 from ...modules import count_parameters
 from ..loading import build_student
 from ..training_curves import Scalars, load_scalars
@@ -18,8 +19,6 @@ from ..training_curves import Scalars, load_scalars
 #: Written by the hook at the end of a training.
 RECORD_FILE = 'report.json'
 PAGE_FILE = 'report.html'
-#: What was filled in automatically, by whoever did it: a list of [what, value, why].
-CHOSEN_FILE = 'chosen.json'
 # Of the records of a validation, what is no metric.
 _NO_METRICS = ('step', 'time', 'data_time', 'epoch', 'iter')
 

@@ -109,6 +109,11 @@ class DistillAlarmHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Looks at the model, and listens to its losses."""
         model = unwrap(runner.model)
+        student = getattr(model, 'student', None)
+        if isinstance(student, nn.Module) and not any(
+            p.requires_grad for p in student.parameters()
+        ):
+            return  # what is trained are modules of the losses
         parameters = trained_parameters(model, type(self).__name__)
         if gives_way(self, DistillAlarmHook, 'distill_alarm', runner):
             return
@@ -136,7 +141,7 @@ class DistillAlarmHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Judges what was measured."""
-        if getattr(unwrap(runner.model), 'distillation_stopped', False):
+        if self._stop is None or getattr(unwrap(runner.model), 'distillation_stopped', False):
             return
         if self._due(runner):
             self._judge_share(runner)

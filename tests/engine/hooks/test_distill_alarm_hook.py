@@ -330,6 +330,16 @@ def test_bad_arguments(arguments, words):
         DistillAlarmHook(**arguments)
 
 
+def test_a_student_that_is_not_trained_is_not_measured(tmp_path):
+    network = model()
+    network.student.requires_grad_(False)
+    hook = alarm(evaluate_teacher=False)
+    run = runner(network, tmp_path, Change(student=0.0), hook, validation=False)
+    run.train()
+    assert run.iter == 4 and hook.alarms == {}
+    assert 'distill_alarm' not in torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
+
+
 def test_a_plain_model_is_refused(tmp_path):
     plain = build(classifier())
     with pytest.raises(UsageError, match='ImageClassifier without a student'):
