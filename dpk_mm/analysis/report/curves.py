@@ -140,11 +140,10 @@ def _metric_chart(runs: Sequence[Run], metric: str) -> Chart | None:
             value = (model.get('metrics') or {}).get(metric)
             if model['role'] == 'teacher' and value is not None and value not in levels.values():
                 levels['teacher' if len(runs) == 1 else f'teacher of {run.name}'] = value
-    by_epoch = all(run.record.get('by_epoch', True) for run in runs)
     return draw_chart(
         'Validation',
         series,
         with_unit(metric),
-        xlabel='epoch' if by_epoch else 'training iteration',
+        xlabel='epoch' if all(run.by_epoch for run in runs) else 'training iteration',
         levels=levels,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from .table import Column, Table
 
 #: Images with boxes, images whose classes are counted, and the most frequent confusions that are shown.
 IMAGES, COUNTED, PAIRS = 4, 300, 10
+#: Images of a batch, and after how many seconds no further one is begun.
+_BATCH, _SECONDS = 25, 30.0
 #: Detections below it are not drawn.
 SCORE = 0.3
 # Pixels of the longer side of an image in the picture.
@@ -157,8 +160,14 @@ def _confusions(
     names: Sequence[str],
 ) -> dict[str, Any] | None:
     pairs: dict[str, Counter[tuple[int, int]]] = {name: Counter() for name in models}
-    for begin in range(0, len(indices), 50):
-        samples = [dataset[i] for i in indices[begin : begin + 50]]
+    batches, images = -(-len(indices) // _BATCH), 0
+    end = time.monotonic() + _SECONDS
+    for number in range(batches):
+        if images and time.monotonic() > end:
+            break
+        # each batch is spread over the whole set, which may be sorted by class
+        samples = [dataset[i] for i in indices[number::batches]]
+        images += len(samples)
         truths = [_label(sample['data_samples'], 'gt_label') for sample in samples]
         if None in truths:  # several labels for an image, or none
             return None
@@ -181,7 +190,7 @@ def _confusions(
         name: sum(n for pair, n in counted.items() if pair[0] == pair[1])
         for name, counted in pairs.items()
     }
-    return dict(kind='confusions', images=len(indices), right=right, rows=rows)
+    return dict(kind='confusions', images=images, right=right, rows=rows)
 
 
 def _label(sample: Any, key: str) -> int | None:

@@ -111,14 +111,14 @@ def _models(runs: Sequence[Run], metric: str | None, baseline: str | None) -> Ta
             if model['role'] == 'teacher' and identity not in shown:
                 shown.append(identity)
                 name = 'teacher' if len(runs) <= 2 else f'teacher of {run.name}'
-                rows.append(_cells(model, name, 'teacher', value, None, base, metric, {}))
+                rows.append(_cells(model, name, 'teacher', value, None, base, metric, None))
     for run in runs:
         model = _own_model(run)
         role = 'baseline' if run.name == baseline else model.get('role', 'model')
         name = role if len(runs) == 1 and role == 'student' else run.name
         best = _best(run, metric) if metric else None
         last = _last(run, metric)
-        rows.append(_cells(model, name, role, last, best, base, metric, run.record))
+        rows.append(_cells(model, name, role, last, best, base, metric, run))
     names = [
         *('model', 'role', with_unit(metric) if metric else 'metric', 'best'),
         *(
@@ -158,10 +158,11 @@ def _cells(
     best: tuple[float, float] | None,
     base: float | None,
     metric: str | None,
-    record: Mapping[str, Any],
+    run: Run | None,
 ) -> list[str]:
     speed = model.get('speed')
-    unit = 'epoch' if record.get('by_epoch', True) else 'iteration'
+    unit = 'iteration' if run is not None and not run.by_epoch else 'epoch'
+    record = run.record if run is not None else {}
     return [
         name,
         role,

@@ -54,9 +54,18 @@ class Run:
         return [(float(r['step']), float(r[name])) for r in self.scalars.val if name in r]
 
     @property
+    def by_epoch(self) -> bool:
+        """Whether validations are counted in epochs, and not in iterations."""
+        if 'by_epoch' in self.record:
+            return bool(self.record['by_epoch'])
+        epochs = max((record.get('epoch', 0) for record in self.scalars.train), default=0)
+        return all(record['step'] <= epochs for record in self.scalars.val)
+
+    @property
     def distils(self) -> bool:
         """Whether it has a teacher."""
-        return any(model['role'] == 'teacher' for model in self.record.get('models', ()))
+        roles = {model['role'] for model in self.record.get('models', ())}
+        return bool(roles & {'teacher', 'student'})
 
 
 def load_run(work_dir: str | os.PathLike[str], name: str | None = None) -> Run:

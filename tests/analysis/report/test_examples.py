@@ -58,6 +58,15 @@ def test_confusions_are_counted():
     assert shown['table'].rows[0] == ['rectangle', 'ring', '0', '3']
 
 
+def test_slow_models_are_asked_for_fewer_images(monkeypatch):
+    now = iter([0.0] + [20.0 * i for i in range(1, 10)])
+    monkeypatch.setattr('dpk_mm.analysis.report.examples.time.monotonic', lambda: next(now))
+    models = dict(model=Classifier(lambda label: label))
+    found = collect_examples(models, Noise(100, False), collate, lambda n: first(min(n, 100)))
+    # four batches of 25; asked at 20 s and 40 s, of which the second is after 30 s
+    assert found['images'] == 50 and found['right'] == dict(model=50)
+
+
 def test_without_a_confusion_there_is_no_table():
     models = dict(model=Classifier(lambda label: label))
     shown = show_examples(collect_examples(models, Noise(5, False), collate, lambda n: [0, 1]))

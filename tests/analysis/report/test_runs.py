@@ -23,6 +23,17 @@ def test_what_a_folder_says(tmp_path):
     assert not load_run(write_run(tmp_path / 'plain', plain())).distils
 
 
+def test_whether_validations_are_counted_in_epochs(tmp_path):
+    recorded = load_run(write_run(tmp_path / 'a', distillation(by_epoch=False)))
+    assert not recorded.by_epoch
+    # a killed training: its log has 3 epochs
+    killed = write_run(tmp_path / 'b', None)
+    assert load_run(killed).by_epoch
+    with open(killed / 'stamp' / 'vis_data' / 'scalars.json', 'a') as file:
+        file.write('{"step": 20, "coco/bbox_mAP": 0.1}\n')
+    assert not load_run(killed).by_epoch
+
+
 @pytest.mark.parametrize(
     ('config', 'role'), [('faster_rcnn_dpk.py', 'student'), ('faster_rcnn_none.py', 'model')]
 )
