@@ -88,6 +88,7 @@ setup(
         'mmdet>=3.3,<3.4',
         'mmpretrain>=1.2,<1.3',
         'mmrazor>=1.0,<1.1',
+        'jinja2',  # the report page; torch needs it, too
         'joblib',
         'matplotlib',
         'numpy>=1.24',
@@ -96,6 +97,9 @@ setup(
         'timm>=1.0',  # CaiT teachers, through mmpretrain's wrapper
         'setuptools<82',  # mmengine needs its pkg_resources for `package::config` paths
     ],
-    extras_require={'dev': read_requirements('dev.txt')},
+    extras_require={
+        'dev': read_requirements('dev.txt') + read_requirements('onnx.txt'),
+        'onnx': read_requirements('onnx.txt'),
+    },
     cmdclass={'build_py': BuildWithConfigs},
 )

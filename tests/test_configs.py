@@ -224,7 +224,10 @@ def test_hooks(detector):
         hooks = {key: hook.type for key, hook in cfg.default_hooks.items()}
         return {key: kind for key, kind in hooks.items() if kind.startswith('mmrazor.')}
 
-    student = dict(student_checkpoint='mmrazor.StudentCheckpointHook')
+    student = dict(
+        student_checkpoint='mmrazor.StudentCheckpointHook',
+        distill_alarm='mmrazor.DistillAlarmHook',
+    )
     assert types(f'fgd/{detector}_r101_r50.py') == student
     dpk = dict(student, mask_ratio='mmrazor.CKAMaskRatioHook')
     assert types(f'dpk/{detector}_r101_r50.py') == dpk

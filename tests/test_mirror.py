@@ -49,6 +49,7 @@ ELSEWHERE = {
         'models/algorithms/test_loading_weights.py',
         'weights that an algorithm loads',
     ),
+    'analysis/report/template.py': ('analysis/report/test_page.py', 'what the page is made of'),
     'cli/explain/arguments.py': (
         'cli/explain/test_explanation.py',
         'its sentences as explain gives them',

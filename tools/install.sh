@@ -108,7 +108,7 @@ fi
 
 # --- 2. The packages -------------------------------------------------------------------------------------------------
 requirements=(-r "$root/requirements/openmmlab.txt")
-[ -z "$dev" ] || requirements+=(-r "$root/requirements/dev.txt")
+[ -z "$dev" ] || requirements+=(-r "$root/requirements/dev.txt" -r "$root/requirements/onnx.txt")
 constraints="$venv/dpk-constraints.txt"
 : >"$constraints"
 has_torch= has_torchvision= has_mmcv=

@@ -2,6 +2,7 @@
 
 import argparse
 
+from dpk_mm.analysis.report import ReportHook, load_run
 from dpk_mm.checkpoint.resume import prepare_resume
 from dpk_mm.cli.errors import readable_errors
 from dpk_mm.cli.explain import explained_errors
@@ -43,6 +44,12 @@ def parse_args() -> argparse.Namespace:
         help='start the workers of the data loaders anew in every epoch',
     )
     parser.add_argument('--teacher-ckpt', help="the teacher's checkpoint, in place of the config's")
+    parser.add_argument(
+        '--baseline',
+        metavar='WORK_DIR',
+        help="work folder of the student's training without a teacher, shown in report.html",
+    )
+    parser.add_argument('--no-report', action='store_true', help='do not write report.html')
     add_common_arguments(parser)
     args = parser.parse_args()
     apply_common_arguments(args)
@@ -53,6 +60,8 @@ def main() -> None:
     args = parse_args()
     with readable_errors('train.py'):
         cfg = load_config(args.config, args.cfg_options, args.work_dir, print_choices=True)
+        if args.baseline is not None:
+            load_run(args.baseline)  # a wrong folder is said before the training
         prepare_config(
             cfg,
             launcher=args.launcher,
@@ -70,6 +79,8 @@ def main() -> None:
     kinds = (UsageError, CheckpointError, DiskFullError, FileNotFoundError)
     with readable_errors('train.py', *kinds), explained_errors(cfg) as context:
         context['runner'] = runner = build_runner(cfg)
+        if not args.no_report:
+            runner.register_hook(ReportHook(args.baseline))
         runner.train()
     finish()
 

@@ -56,6 +56,7 @@ auto_scale_lr = dict(enable=False, base_batch_size=64)
 
 default_hooks = dict(
     student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'),
+    distill_alarm=dict(type='mmrazor.DistillAlarmHook'),
     checkpoint=dict(interval=10, max_keep_ckpts=2, save_best='accuracy/top1', rule='greater'),
 )
 

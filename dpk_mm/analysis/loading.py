@@ -74,12 +74,15 @@ def build_model(config: PathLike | Config) -> Any:
     return model.eval()
 
 
-def build_student(config: PathLike | Config, checkpoint: PathLike | None = None) -> Any:
+def build_student(
+    config: PathLike | Config, checkpoint: PathLike | None = None, averaged: bool = True
+) -> Any:
     """Builds the student of a distillation config, or the model of a plain one; the teacher is not needed.
 
     Args:
         config: A file, or the config, which is left unchanged.
         checkpoint: What such a training wrote, or a student alone; random weights if None.
+        averaged: Which weights are taken where the file holds averaged (EMA) and raw ones.
 
     Returns:
         The student in eval mode, with its own config as its attribute ``cfg``.
@@ -90,18 +93,18 @@ def build_student(config: PathLike | Config, checkpoint: PathLike | None = None)
     """
     model = build_model(student_config(read_config(config)))
     if checkpoint is not None:
-        load_student_weights(model, checkpoint)
+        load_student_weights(model, checkpoint, averaged)
     return model
 
 
-def load_student_weights(student: nn.Module, checkpoint: PathLike) -> None:
+def load_student_weights(student: nn.Module, checkpoint: PathLike, averaged: bool = True) -> None:
     """Loads a student's weights from a checkpoint of a distillation or of the student alone.
 
     Raises:
         UsageError: If a weight is missing, left over or of another shape.
         FileNotFoundError: If the checkpoint does not exist.
     """
-    weights, _ = read_student(checkpoint)
+    weights, _ = read_student(checkpoint, averaged)
     load_student(student, weights, os.fspath(checkpoint))
 
 

@@ -18,7 +18,8 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from ..errors import UsageError, nearest
-from ..models.pairing import complete, is_short, table
+from ..fileio import write_json_atomically
+from ..models.pairing import CHOSEN_FILE, complete, is_short, table
 from .errors import TRACEBACK
 from .moved_configs import explain_missing_base
 
@@ -85,7 +86,7 @@ def load_config(
         options: Dotted keys and values of ``--cfg-options``.
         work_dir: Folder of the run; else that of the config, else ``./work_dirs/<name of the config>``.
         print_choices: Whether the first process prints what was chosen for a config of the short form, see
-            :func:`dpk_mm.models.pairing.complete`.
+            :func:`dpk_mm.models.pairing.complete`, and writes it to ``chosen.json`` in the work folder.
 
     Returns:
         The config, with ``work_dir`` set.
@@ -105,15 +106,19 @@ def load_config(
         _check_option(cfg, key, value)
     if options:
         cfg.merge_from_dict(options)
+    rows = None
     if is_short(cfg):
         completed = complete(cfg)
         cfg = completed.cfg
         if print_choices and _is_first_process():
-            print(f'{filename} is of the short form; this was chosen:\n{table(completed.rows)}')
+            rows = completed.rows
+            print(f'{filename} is of the short form; this was chosen:\n{table(rows)}')
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('./work_dirs', Path(filename).stem)
+    if rows is not None:
+        write_json_atomically(Path(cfg.work_dir) / CHOSEN_FILE, rows)
     return cfg
 
 

@@ -4,6 +4,7 @@ from .datasets import ReplayDataset
 from .hooks import (
     CKAMaskRatioHook,
     CosineMaskRatioHook,
+    DistillAlarmHook,
     ExponentialMaskRatioHook,
     FixedMaskRatioHook,
     LinearMaskRatioHook,
@@ -19,6 +20,7 @@ __all__ = [
     'CKAMaskRatioHook',
     'CPUAmpOptimWrapper',
     'CosineMaskRatioHook',
+    'DistillAlarmHook',
     'ExponentialMaskRatioHook',
     'FixedMaskRatioHook',
     'LinearMaskRatioHook',

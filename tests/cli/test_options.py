@@ -1,9 +1,11 @@
 """The shared options, and keys of --cfg-options that lead somewhere else than they seem to, or nowhere."""
 
 import argparse
+import json
 import os
 
 import pytest
+from mmengine.config import Config
 
 import dpk_mm  # noqa: F401
 from dpk_mm.cli.options import (
@@ -14,6 +16,7 @@ from dpk_mm.cli.options import (
 )
 from dpk_mm.errors import UsageError
 from tests.helpers.small_config import write_small_config
+from tests.helpers.small_runs import classifier
 
 TEXT = """
 max_epochs = 12
@@ -171,8 +174,7 @@ def test_missing_config_is_one_sentence(tmp_path):
 
 
 def test_a_short_config_is_completed(tmp_path, capsys, monkeypatch):
-    from tests.helpers.small_runs import classifier
-
+    monkeypatch.chdir(tmp_path)  # where the work folder goes
     path = tmp_path / 'short.py'
     path.write_text(
         f"default_scope = 'mmpretrain'\nmodel = dict(type='DPKDistill', _scope_='mmrazor', teacher_ckpt=None, "
@@ -192,3 +194,25 @@ def test_a_short_config_is_completed(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv('RANK', '1')
     load_config(str(path), print_choices=True)
     assert capsys.readouterr().out == ''
+
+
+def test_what_was_chosen_for_a_short_config_is_in_the_work_folder(tmp_path, capsys):
+    model = dict(
+        type='DPKDistill',
+        _scope_='mmrazor',
+        architecture=classifier(),
+        teacher=classifier(16),
+        teacher_ckpt=None,
+        method='kd',
+    )
+    file, folder = tmp_path / 'short.py', tmp_path / 'run'
+    dataset = dict(type='Own', pipeline=[dict(type='Resize', scale=(64, 64))])
+    loader = dict(batch_size=4, dataset=dataset)
+    Config(dict(default_scope='mmpretrain', model=model, train_dataloader=loader)).dump(file)
+    load_config(str(file), None, str(folder))
+    assert not folder.exists()
+    load_config(str(file), None, str(folder), print_choices=True)
+    rows = json.loads((folder / 'chosen.json').read_text())
+    assert ['records.logits', 'head.fc'] in [row[:2] for row in rows]
+    said = capsys.readouterr().out
+    assert all(what in said and why in said for what, _, why in rows)

@@ -21,7 +21,7 @@ from tools.shapes import generate_shapes
 
 from .console import PhaseConsole
 from .plan import BASELINE, METRIC, REQUIRED_LEAD, ROLES, Plan
-from .report import describe_device, detector_parameters, draw_pictures
+from .report import describe_device, detector_parameters, draw_pictures, write_report
 
 SMOKE_NOTE = 'A smoke run: everything works, the numbers mean nothing.'
 
@@ -39,6 +39,7 @@ class Driver:
         run_command: Runs one command, see ``process.run_logged``.
         parameters: Counts the parameters of a config's detector.
         draw: Draws the pictures, see ``report.draw_pictures``.
+        write_report: Writes the page, see ``report.write_report``.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Driver:
         run_command: Callable[..., int] = run_logged,
         parameters: Callable[[Path], int] = detector_parameters,
         draw: Callable[[Plan, Mapping[str, str]], list[Path]] = draw_pictures,
+        write_report: Callable[[Plan], Path] = write_report,
     ) -> None:
         self.plan = plan
         self.console = console
@@ -55,6 +57,7 @@ class Driver:
         self._run_command = run_command
         self._parameters = parameters
         self._draw = draw
+        self._write_report = write_report
 
     def run(self, fresh: bool = False) -> bool:
         """Runs all phases that are not done.
@@ -94,7 +97,9 @@ class Driver:
                 raise PhaseFailed(self._shown.failure)
             results = self._report(runner.results)
             self._shown.say(f'This run took {format_duration(time.monotonic() - start)}.')
-            return self._verdict(results)
+            verdict = self._verdict(results)
+            self._page()
+            return verdict
 
     def _check_configs(self) -> None:
         for role in ROLES:
@@ -173,6 +178,19 @@ class Driver:
         write_json_atomically(self._pictures_file, {'finished_at': stamps, 'files': files})
         return files
 
+    def _page(self) -> None:
+        """The page with everything on it; the results are there without it."""
+        try:
+            page = self._write_report(self.plan)
+        except Exception as error:
+            self._shown.say(
+                f'The report page could not be written: {type(error).__name__}: {error}'
+            )
+        else:
+            self._shown.say(
+                f'Open {page} in a browser: metrics, curves and detections on one page.'
+            )
+
     def _verdict(self, results: Sequence[Result]) -> bool:
         score = {result.name: result.mAP or 0.0 for result in results}
         lead = score[ROLES['teacher']] - score[ROLES[BASELINE]]
@@ -198,6 +216,7 @@ class Driver:
             shutil.rmtree(plan.train_dir(role), ignore_errors=True)
         for name in ('mask_ratio', 'losses', 'detections'):
             plan.picture(name).unlink(missing_ok=True)
+        plan.page().unlink(missing_ok=True)
         self._pictures_file.unlink(missing_ok=True)
         for suffix in ('.md', '.json', '.jsonl'):
             plan.results_stem().with_suffix(suffix).unlink(missing_ok=True)

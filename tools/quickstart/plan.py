@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dpk_mm.analysis.report import PAGE_FILE
 from tools.experiments.grid import Entry, Grid
 
 DETECTORS = ('faster_rcnn', 'retinanet')
@@ -108,3 +109,7 @@ class Plan:
     def picture(self, name: str) -> Path:
         """Path of a picture."""
         return self.work_dir / f'{self.detector}_{name}.png'
+
+    def page(self) -> Path:
+        """Path of the report page."""
+        return self.work_dir / PAGE_FILE

@@ -9,11 +9,12 @@ import torch
 
 from dpk_mm.analysis.detections import show_detections
 from dpk_mm.analysis.loading import build_student
+from dpk_mm.analysis.report import load_run, write_page
 from dpk_mm.analysis.training_curves import load_scalars, plot_losses, plot_mask_ratio
 from dpk_mm.cli.process import worker_threads
 from dpk_mm.modules.parameters import count_parameters
 
-from .plan import ROLES, Plan
+from .plan import BASELINE, ROLES, Plan
 
 
 def detector_parameters(config: Path) -> int:
@@ -53,3 +54,18 @@ def draw_pictures(plan: Plan, checkpoints: Mapping[str, str]) -> list[Path]:
         score_threshold=0.5,
     )
     return [ratio, losses, boxes]
+
+
+def write_report(plan: Plan) -> Path:
+    """Writes the page with all trainings side by side.
+
+    Args:
+        plan: The demonstration.
+
+    Returns:
+        The page's path.
+    """
+    runs = [load_run(plan.train_dir(role), name) for role, name in ROLES.items()]
+    title = f'Mini {plan.detector} on the shapes set'
+    write_page(runs, plan.page(), baseline=ROLES[BASELINE], title=title)
+    return plan.page()

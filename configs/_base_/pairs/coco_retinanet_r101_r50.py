@@ -28,4 +28,7 @@ optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
 find_unused_parameters = False
 
 custom_imports = dict(imports=['dpk_mm'], allow_failed_imports=False)
-default_hooks = dict(student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'))
+default_hooks = dict(
+    student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'),
+    distill_alarm=dict(type='mmrazor.DistillAlarmHook'),
+)

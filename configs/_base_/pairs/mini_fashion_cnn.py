@@ -19,7 +19,10 @@ model = dict(
 
 find_unused_parameters = False
 
-default_hooks = dict(student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'))
+default_hooks = dict(
+    student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'),
+    distill_alarm=dict(type='mmrazor.DistillAlarmHook'),
+)
 
 # How tools/experiments/compare.py gets the data and trains the teacher, on three times the student's images.
 comparison = dict(

@@ -23,7 +23,10 @@ model = dict(
 find_unused_parameters = False
 
 custom_imports = dict(imports=['dpk_mm'], allow_failed_imports=False)
-default_hooks = dict(student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'))
+default_hooks = dict(
+    student_checkpoint=dict(type='mmrazor.StudentCheckpointHook'),
+    distill_alarm=dict(type='mmrazor.DistillAlarmHook'),
+)
 
 # How tools/experiments/compare.py trains the teacher.
 comparison = dict(

@@ -1,5 +1,6 @@
 """Hooks of the training loop."""
 
+from .distill_alarm_hook import DistillAlarmHook
 from .gradient_share_hook import GradientShareHook
 from .loss_gradient_hook import LossGradientHook
 from .mask_ratio_hook import (
@@ -18,6 +19,7 @@ from .warmup_hook import WarmupHook
 __all__ = [
     'CKAMaskRatioHook',
     'CosineMaskRatioHook',
+    'DistillAlarmHook',
     'ExponentialMaskRatioHook',
     'FixedMaskRatioHook',
     'GradientShareHook',

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.hooks import Hook
 from mmrazor.registry import HOOKS
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpk_mm.checkpoint.student_config import unwrap
 from dpk_mm.errors import UsageError
@@ -16,6 +16,8 @@ from dpk_mm.errors import UsageError
 from .feature_gradients import STUDENT, distiller_of
 from .level_probe import LevelProbe
 from .loss_names import monitor_name
+
+_LISTENERS = '_loss_listeners'
 
 
 @HOOKS.register_module()
@@ -64,35 +66,19 @@ class LossGradientHook(Hook):
 
     def before_train(self, runner) -> None:
         """Listens to the losses of each iteration."""
-        model = unwrap(runner.model)
-        student = getattr(model, 'student', None)
-        if student is None:
-            raise UsageError(
-                f'LossGradientHook compares the losses of a distillation, but the model is a {type(model).__name__} '
-                'without a student; remove the hook from custom_hooks.'
-            )
-        names = [name for name, p in student.named_parameters() if p.requires_grad]
-        chosen = [p for n, p in student.named_parameters() if n in names and self._in_part(n)]
-        if not chosen:
-            parts = ', '.join(dict.fromkeys(name.split('.')[0] for name in names))
-            raise UsageError(
-                f'LossGradientHook: part is {self.part!r}, but the trainable parameters of the student are in '
-                f'{parts or "none"}.'
-            )
+        chosen = trained_parameters(runner.model, type(self).__name__, self.part)
         if self.by_level:
             self._probe = LevelProbe(distiller_of(runner, 'LossGradientHook by_level'))
-        parse = model.parse_losses
 
-        def measured(losses: Mapping[str, Any]) -> Any:
+        def measure(losses: Mapping[str, Any]) -> None:
             if runner.iter % self.interval == 0:
                 for name, value in loss_gradients(losses, chosen).items():
                     runner.message_hub.update_scalar(f'train/{name}', value)
                 if self._probe is not None:
                     for name, value in self._probe.measure(losses).items():
                         runner.message_hub.update_scalar(f'train/{name}', value)
-            return parse(losses)
 
-        model.parse_losses = measured
+        self._stop = listen_to_losses(unwrap(runner.model), measure)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Looks at the modules in the iterations that are measured alone."""
@@ -105,13 +91,73 @@ class LossGradientHook(Hook):
             self._probe.clear()
 
     def after_train(self, runner) -> None:
-        """Gives the model its own method back."""
+        """Listens no more."""
         if self._probe is not None:
             self._probe.remove()
-        unwrap(runner.model).__dict__.pop('parse_losses', None)
+        self._stop()
 
-    def _in_part(self, name: str) -> bool:
-        return not self.part or name == self.part or name.startswith(f'{self.part}.')
+
+def trained_parameters(model: nn.Module, owner: str, part: str = '') -> list[nn.Parameter]:
+    """The parameters of the student that are trained.
+
+    Args:
+        model: A distillation, wrapped for a distributed run or not.
+        owner: Who asks, the subject of the sentences.
+        part: Only those whose names begin with this module's; all by default.
+
+    Raises:
+        UsageError: If the model has no student, or the student no trainable parameter in ``part``.
+    """
+    model = unwrap(model)
+    student = getattr(model, 'student', None)
+    if student is None:
+        raise UsageError(
+            f'{owner} compares the losses of a distillation, but the model is a {type(model).__name__} '
+            'without a student; remove the hook from the config.'
+        )
+    named = {name: p for name, p in student.named_parameters() if p.requires_grad}
+    chosen = [p for name, p in named.items() if not part or f'{name}.'.startswith(f'{part}.')]
+    if not chosen:
+        parts = ', '.join(dict.fromkeys(name.split('.')[0] for name in named))
+        raise UsageError(
+            f'{owner}: part is {part!r}, but the trainable parameters of the student are in '
+            f'{parts or "none"}.'
+        )
+    return chosen
+
+
+def listen_to_losses(
+    model: nn.Module, listener: Callable[[Mapping[str, Any]], None]
+) -> Callable[[], None]:
+    """Has a function called with the losses of each training step, before they are summed.
+
+    Args:
+        model: Whose ``parse_losses`` is called in each step; of several listeners each is called.
+        listener: Gets what ``parse_losses`` gets.
+
+    Returns:
+        A function that ends it; the model has its own method back when nobody listens any more.
+    """
+    listeners = model.__dict__.setdefault(_LISTENERS, [])
+    listeners.append(listener)
+    if len(listeners) == 1:
+        parse = model.parse_losses
+
+        def parse_losses(losses: Mapping[str, Any]) -> Any:
+            for each in tuple(listeners):
+                each(losses)
+            return parse(losses)
+
+        model.__dict__['parse_losses'] = parse_losses
+
+    def stop() -> None:
+        if listener in listeners:
+            listeners.remove(listener)
+            if not listeners:
+                model.__dict__.pop('parse_losses', None)  # unless another hook has done so
+                model.__dict__.pop(_LISTENERS, None)
+
+    return stop
 
 
 def loss_gradients(
@@ -127,15 +173,9 @@ def loss_gradients(
     Returns:
         ``gradient/<name>`` and ``gradient_cosine/<name>`` -> number. The graph of the losses is left as it was.
     """
-    sums: dict[str, Tensor] = {}
-    for name, value in losses.items():
-        if 'loss' not in name:
-            continue
-        key = STUDENT if name.startswith(f'{STUDENT}.') else monitor_name(name)
-        values = [value] if isinstance(value, Tensor) else value
-        total = torch.stack([v.mean().float() for v in values]).sum()
-        sums[key] = sums[key] + total if key in sums else total
-
+    sums = sum_losses(
+        losses, lambda name: STUDENT if name.startswith(f'{STUDENT}.') else monitor_name(name)
+    )
     found: dict[str, float] = {}
     wholes: dict[str, Tensor] = {}
     for name, total in sums.items():
@@ -152,6 +192,26 @@ def loss_gradients(
             cosine = torch.where(both > 0, gradient @ own / both, torch.zeros_like(both))
             found[f'gradient_cosine/{name}'] = cosine.item()
     return found
+
+
+def sum_losses(
+    losses: Mapping[str, Tensor | Sequence[Tensor]], key_of: Callable[[str], str]
+) -> dict[str, Tensor]:
+    """Sums losses under the keys that a function gives their names, as mmengine sums all.
+
+    Args:
+        losses: Of a forward pass; names without "loss" are no losses.
+        key_of: Name of a loss -> key.
+    """
+    sums: dict[str, Tensor] = {}
+    for name, value in losses.items():
+        if 'loss' not in name:
+            continue
+        values = [value] if isinstance(value, Tensor) else value
+        total = torch.stack([v.mean().float() for v in values]).sum()
+        key = key_of(name)
+        sums[key] = sums[key] + total if key in sums else total
+    return sums
 
 
 def _gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:

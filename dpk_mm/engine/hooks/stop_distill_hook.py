@@ -26,7 +26,7 @@ DISTILLATION_LOGS = (
     'train/similarity/',
     'train/gradient/distill.',
     'train/gradient_cosine/distill.',
-    'train/gradient_share/distill.',
+    'train/gradient_share/distill',
     'train/gradient_weight/distill.',
     'train/feature_distance/',
     'train/hybrid_error/',

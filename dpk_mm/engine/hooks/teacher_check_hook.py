@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
-from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmrazor.registry import HOOKS
 from torch import nn
-from torch.utils.data import DataLoader
 
 from dpk_mm.checkpoint.student_config import unwrap
 from dpk_mm.errors import UsageError
 
-from ..runner.validation_part import ValidationPart, validation_sets
+from ..runner.teacher_metrics import evaluate_teacher
 
 
 @HOOKS.register_module()
@@ -87,6 +81,8 @@ class TeacherCheckHook(Hook):
         self.expected = {str(name): float(value) for name, value in values.items()}
         self.tolerance = tolerance
         self.max_batches = max_batches
+        #: Of the whole validation set; empty before training and for a quick check.
+        self.metrics: dict[str, float] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Evaluates, prints and judges."""
@@ -102,46 +98,10 @@ class TeacherCheckHook(Hook):
                 'TeacherCheckHook: the config has no validation; set val_dataloader, val_evaluator and val_cfg, or '
                 'take the hook out of custom_hooks.'
             )
-        with _random_state_kept(), _in_eval_mode(teacher), torch.no_grad():
-            teacher.to(next(model.parameters()).device)  # its data_preprocessor, too
-            metrics = self._evaluate(runner, teacher)
+        metrics = evaluate_teacher(runner, self.max_batches)
+        if self.max_batches is None:
+            self.metrics = metrics
         self._judge(runner, metrics, getattr(model, 'teacher_ckpt', None))
-
-    def _evaluate(self, runner: Runner, teacher: nn.Module) -> dict[str, float]:
-        found = []
-        sets = validation_sets(runner)
-        for loader, evaluator in sets:
-            count = self.max_batches and self.max_batches * _batch_size(loader) * get_world_size()
-            part = ValidationPart(loader.dataset, count)
-            share = (
-                f'all {part.total}' if part.whole else f'{len(part.indices)} of the {part.total}'
-            )
-            runner.logger.info(
-                f'Evaluating the teacher on {share} samples of val_dataloader'
-                + ('.' if part.whole else f' (max_batches={self.max_batches}).')
-            )
-            found.append(part.evaluate(evaluator, teacher, self._loader(runner, loader, part)))
-        names = [name for metrics in found for name in metrics]
-        metrics: dict[str, float] = {}
-        for position, values in enumerate(found):
-            for name, value in values.items():
-                metrics[name if names.count(name) == 1 else f'{position}/{name}'] = value
-        return metrics
-
-    @staticmethod
-    def _loader(runner: Runner, loader: DataLoader, part: ValidationPart) -> DataLoader:
-        """A loader of its own: the runner's would keep its workers and their random numbers."""
-        return runner.build_dataloader(
-            dict(
-                dataset=part.dataset,
-                batch_size=_batch_size(loader),
-                num_workers=loader.num_workers,
-                collate_fn=loader.collate_fn,
-                pin_memory=loader.pin_memory,
-                sampler=dict(type='DefaultSampler', shuffle=False),
-            ),
-            seed=runner.seed,
-        )
 
     def _judge(self, runner: Runner, metrics: Mapping[str, Any], checkpoint: str | None) -> None:
         source = (
@@ -170,34 +130,5 @@ class TeacherCheckHook(Hook):
             )
 
 
-def _batch_size(loader: DataLoader) -> int:
-    """Of a loader with a batch sampler of its own, that sampler's."""
-    return loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None) or 1
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-@contextmanager
-def _in_eval_mode(module: nn.Module) -> Iterator[None]:
-    modes = [(m, m.training) for m in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for m, training in modes:
-            m.training = training
-
-
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Python's, numpy's and torch's generators go on as if nothing had been drawn."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)

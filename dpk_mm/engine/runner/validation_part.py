@@ -56,7 +56,10 @@ class ValidationPart:
         Returns:
             The metrics by name, on every rank.
         """
-        evaluator = copy.deepcopy(evaluator)
+        return self.run(copy.deepcopy(evaluator), model, loader)
+
+    def run(self, evaluator: Evaluator, model: Any, loader: DataLoader) -> dict:
+        """Does the same with an evaluator that may be changed."""
         if self._meta is not None:
             evaluator.dataset_meta = self._meta_of_part()
         places = iter(loader.sampler)

@@ -356,6 +356,8 @@ class _Completion:
             self._row('default_hooks.mask_ratio', hooks.mask_ratio.samples, why)
         if 'student_checkpoint' not in hooks and not self._has_hook('StudentCheckpointHook'):
             hooks.student_checkpoint = dict(type='mmrazor.StudentCheckpointHook')
+        if 'distill_alarm' not in hooks and not self._has_hook('DistillAlarmHook'):
+            hooks.distill_alarm = dict(type='mmrazor.DistillAlarmHook')
 
     def _has_hook(self, ending: str) -> bool:
         hooks = [*(self.cfg.get('custom_hooks') or []), *self.cfg.default_hooks.values()]

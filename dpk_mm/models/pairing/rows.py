@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+#: In the work folder of a training: its rows as JSON, for the report page.
+CHOSEN_FILE = 'chosen.json'
+
 
 class Row(NamedTuple):
     """One thing that was chosen.

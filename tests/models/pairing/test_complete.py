@@ -47,6 +47,7 @@ def test_a_classifier():
     assert done.cfg.custom_hooks == [dict(type='EMAHook')]
     assert done.cfg.default_hooks.mask_ratio.samples == 'images'
     assert done.cfg.default_hooks.logger.type == 'LoggerHook'
+    assert done.cfg.default_hooks.distill_alarm.type == 'mmrazor.DistillAlarmHook'
     assert done.cfg.custom_imports['imports'] == ['dpk_mm']
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         MODELS.build(model)

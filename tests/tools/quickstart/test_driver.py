@@ -81,6 +81,7 @@ class Stage:
         self.root = root
         self.tools = FakeTools()
         self.drawn = 0
+        self.page_error = None
         self.out = io.StringIO()
         (root / 'configs' / 'mini').mkdir(parents=True)
         for name in FILES:
@@ -99,12 +100,25 @@ class Stage:
             picture.write_text('')
         return pictures
 
+    def report(self, plan):
+        if self.page_error:
+            raise self.page_error
+        plan.page().write_text('page')
+        return plan.page()
+
     def run(self, fresh=False, **options):
         """Runs it; returns the verdict and what was run."""
         self.tools.commands.clear()
         plan = Plan(self.root, self.root / 'out', **options)
         console = Console(file=self.out, width=200)
-        driver = Driver(plan, console, self.tools, parameters=lambda config: 1000, draw=self.draw)
+        driver = Driver(
+            plan,
+            console,
+            self.tools,
+            parameters=lambda config: 1000,
+            draw=self.draw,
+            write_report=self.report,
+        )
         try:
             return driver.run(fresh), self.tools.done()
         except KeyboardInterrupt:

@@ -1,0 +1,96 @@
+import json
+
+import torch
+from mmengine.hooks import Hook
+
+from dpk_mm.analysis.report.collect import collect, milliseconds_per_image
+from tests.helpers.small_runs import build, classifier, distilled, runner
+
+
+class Collect(Hook):
+    """Collects at the end of a training."""
+
+    priority = 'LOWEST'
+
+    def after_train(self, runner):
+        self.mode = runner.model.training
+        before = {k: v.clone() for k, v in runner.model.state_dict().items()}
+        self.record = collect(runner, 12.34, 0)
+        self.same = all(torch.equal(before[k], v) for k, v in runner.model.state_dict().items())
+        self.mode_kept = runner.model.training == self.mode
+
+
+def record_of(model, folder, *hooks, **kwargs):
+    last = Collect()
+    runner(model, folder, *hooks, last, **kwargs).train()
+    assert last.same and last.mode_kept
+    return json.loads(json.dumps(last.record))
+
+
+def test_a_distillation(tmp_path):
+    model = build(distilled(classifier(), classifier(16)))
+    hooks = (
+        dict(type='mmrazor.StudentCheckpointHook'),
+        dict(type='mmrazor.DistillAlarmHook', interval=1),
+        # the record has to be of the averaged weights, and the raw ones stay
+        dict(type='EMAHook'),
+    )
+    record = record_of(model, tmp_path, *hooks)
+    assert record['missing'] == []
+    teacher, student = record['models']
+    assert (teacher['role'], student['role']) == ('teacher', 'student')
+    assert teacher['parameters'] == sum(p.numel() for p in model.teacher.parameters())
+    assert student['parameters'] == sum(p.numel() for p in model.student.parameters())
+    assert teacher['metrics'] == {'acc': 2.0}
+    for found in (teacher, student):
+        assert found['speed']['milliseconds'] > 0 and 1 <= found['speed']['images'] <= 10
+    assert record['metric'] == 'acc'
+    assert (record['seconds'], record['iterations'], record['epochs']) == (12.3, 4, 2)
+    assert record['examples']['kind'] == 'confusions'
+    assert set(record['examples']['right']) == {'teacher', 'student'}
+    environment = dict(record['environment'])
+    assert torch.__version__ in environment['packages'] and 'dpk_mm' in environment['packages']
+    assert environment['seed'] == '0' and environment['optimizer'] == 'SGD in OptimWrapper'
+
+
+def test_a_plain_training_by_iterations_without_validation(tmp_path):
+    cfg = dict(type='IterBasedTrainLoop', max_iters=2)
+    record = record_of(build(classifier()), tmp_path, train_cfg=cfg, validation=False)
+    (model,) = record['models']
+    assert model['role'] == 'model' and model['speed'] is None
+    assert record['epochs'] is None and not record['by_epoch']
+    assert record['examples'] is None and record['metric'] is None and record['alarms'] == []
+
+
+def test_what_fails_is_missing_and_the_rest_is_there(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError('no memory')
+
+    monkeypatch.setattr('dpk_mm.analysis.report.collect.collect_examples', fail)
+    monkeypatch.setattr('dpk_mm.analysis.report.collect.milliseconds_per_image', fail)
+    record = record_of(build(classifier()), tmp_path)
+    assert record['missing'] == [
+        'speed of the model: RuntimeError: no memory',
+        'examples: RuntimeError: no memory',
+    ]
+    assert record['models'][0]['parameters']
+
+
+def test_speed_is_the_median_of_single_images(tmp_path, monkeypatch):
+    made = runner(build(classifier()).eval(), tmp_path)
+    seconds = iter([9, 9, 1, 5, 2] + [3] * 20)
+    now = [0.0]
+    batches = []
+
+    def val_step(batch):
+        batches.append(len(batch['inputs']))
+        now[0] += next(seconds) / 100
+        return []
+
+    monkeypatch.setattr('dpk_mm.analysis.report.collect.time.perf_counter', lambda: now[0])
+    monkeypatch.setattr(made.model, 'val_step', val_step)
+    _ = made.val_loop
+    # of the ten after those two: 1, 5, 2 and seven times 3
+    found = milliseconds_per_image(made, made.model)
+    assert found == dict(milliseconds=30.0, images=10)
+    assert batches == [1] * 12  # two of them to warm up

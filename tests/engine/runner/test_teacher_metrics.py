@@ -1,0 +1,85 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric
+
+from dpk_mm.engine.runner.teacher_metrics import (
+    class_count,
+    evaluate_teacher,
+    try_to_evaluate_teacher,
+)
+from tests.helpers.small_runs import Counted, build, classifier, distilled, runner, yolox
+
+
+def run(folder, teacher=None, **kwargs):
+    made = runner(build(distilled(classifier(), teacher or classifier(16))), folder, **kwargs)
+    _ = made.val_loop  # built here, as in training
+    return made
+
+
+def test_metrics_of_the_teacher_and_nothing_else_changes(tmp_path, monkeypatch):
+    made = run(tmp_path)
+    seen = []
+    monkeypatch.setattr(made.model.teacher, 'val_step', lambda batch: seen.append(1) or [{}] * 4)
+    made.model.teacher.backbone.train()
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    assert evaluate_teacher(made) == {'acc': 1.0}
+    assert try_to_evaluate_teacher(made) == ({'acc': 1.0}, None)
+    assert len(seen) == 2  # one batch of four each
+    assert made.model.teacher.backbone.training
+    assert made.val_evaluator.metrics[0].calls == 0
+    assert random.getstate() == before[0]
+    assert np.random.get_state()[1].tolist() == before[1]
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_other_classes_are_a_reason(tmp_path):
+    head = dict(type='LinearClsHead', num_classes=7, in_channels=128)
+    made = run(tmp_path, classifier(16, head=head))
+    assert try_to_evaluate_teacher(made) == ({}, 'it has 7 classes and the student 5')
+
+
+class Failing(BaseMetric):
+    """Raises in one of its two steps."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def process(self, data_batch, data_samples):
+        if self.step == 'process':
+            raise IndexError('no such class')
+        self.results.append(1)
+
+    def compute_metrics(self, results):
+        raise KeyError('no such file')
+
+
+@pytest.mark.parametrize(
+    ('step', 'reason'),
+    [('process', 'IndexError: no such class'), ('compute', "KeyError: 'no such file'")],
+)
+def test_an_error_is_a_reason(tmp_path, step, reason):
+    made = run(tmp_path)
+    made.val_evaluator.metrics = [Failing(step), Counted()]
+    assert try_to_evaluate_teacher(made) == ({}, reason)
+    with pytest.raises((IndexError, KeyError)):
+        evaluate_teacher(made)
+
+
+def test_a_teacher_that_fails_is_a_reason(tmp_path, monkeypatch):
+    made = run(tmp_path)
+
+    def broken(batch):
+        raise RuntimeError('shapes do not fit')
+
+    monkeypatch.setattr(made.model.teacher, 'val_step', broken)
+    assert try_to_evaluate_teacher(made) == ({}, 'RuntimeError: shapes do not fit')
+
+
+def test_class_count():
+    assert class_count(build(classifier())) == 5
+    assert class_count(build(yolox())) == 5
+    assert class_count(torch.nn.Linear(1, 1)) is None
