@@ -51,7 +51,7 @@ class _Drawn(Dataset):
 
 
 def stored(
-    rounds: int, device: str, batch_size: int = 64, batches: int = 4, side: int = 32
+    rounds: int, device: str, batch_size: int = 64, batches: int = 2, side: int = 32
 ) -> list[Row]:
     """A few batches of an epoch on random images of CIFAR's size; one process loads and trains.
 
