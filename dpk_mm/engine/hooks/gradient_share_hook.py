@@ -28,6 +28,7 @@ from .feature_gradients import (
 from .loss_names import monitor_name
 
 _KEY = 'gradient_share'
+REFERENCES = ('all', 'feature')
 
 
 @HOOKS.register_module()
@@ -38,6 +39,9 @@ class GradientShareHook(Hook):
     that of the student's own losses, and that of the distillation loss on this feature alone. The weight is::
 
         weight = share * sqrt(mean of task^2) / sqrt(mean of distill^2)
+
+    where ``task^2`` is by default the squared norm over all features that the loss is given: on a level to which hardly
+    an object belongs the task has no gradient of its own that could be a measure.
 
     with exponential moving averages of both over the measurements. It stands for each feature, P4 and P5 of a neck or
     the stages of a backbone, and multiplies what the loss sends to the student there; the loss's own modules are
@@ -61,6 +65,8 @@ class GradientShareHook(Hook):
         interval: Iterations between two measurements, at least 1.
         momentum: Of the averages, in [0, 1); 0 takes the last measurement alone.
         max_weight: The weight is never larger.
+        reference: What the share is of: 'all', the norm of the task's gradient over all features that the loss is
+            given, or 'feature', that on the same feature.
 
     Raises:
         UsageError: (a ValueError) Here for bad numbers; before training if the model has no such loss, or the student
@@ -77,7 +83,12 @@ class GradientShareHook(Hook):
         interval: int = 20,
         momentum: float = 0.9,
         max_weight: float = 1e4,
+        reference: str = 'all',
     ) -> None:
+        if reference not in REFERENCES:
+            raise UsageError(
+                f'GradientShareHook: reference must be one of {", ".join(REFERENCES)}, but is {reference!r}.'
+            )
         shares = dict(share) if isinstance(share, Mapping) else {'share': share}
         for name, value in (*shares.items(), ('max_weight', max_weight)):
             if not (_is_number(value) and math.isfinite(value) and value > 0):
@@ -100,6 +111,7 @@ class GradientShareHook(Hook):
         self.interval = interval
         self.momentum = momentum
         self.max_weight = max_weight
+        self.reference = reference
         self.averages: dict[str, tuple[float, float]] = {}
         """Feature -> averages of the squared norms of the task's gradient and the distillation's."""
 
@@ -195,10 +207,16 @@ class GradientShareHook(Hook):
             return  # a forward pass has failed, on whatever rank
         governed = self._governed()
         check_names(dict.fromkeys(governed), list(seen), 'GradientShareHook', 'share')
-        seen = {name: seen[name] for name in governed}
+        if self.reference == 'feature':
+            seen = {name: seen[name] for name in governed}
         if not self.averages:
             self._check_reached(losses, {name: f.recorded for name, f in seen.items()})
-        found = averaged_over_ranks(feature_gradients(losses, self.loss, seen))
+        measured = averaged_over_ranks(feature_gradients(losses, self.loss, seen))
+        found = {name: measured[name] for name in governed}
+        cosines = {name: gradient.cosine() for name, gradient in found.items()}
+        if self.reference == 'all':
+            task = torch.stack([gradient.task for gradient in measured.values()]).sum()
+            found = {name: gradient._replace(task=task) for name, gradient in found.items()}
         for name, gradient in found.items():
             self._average(name, gradient)
         self._set_factors()
@@ -206,7 +224,7 @@ class GradientShareHook(Hook):
         for name, gradient in found.items():
             for what, value in (
                 ('share', gradient.share()),
-                ('cosine', gradient.cosine()),
+                ('cosine', cosines[name]),
                 ('weight', self._gate.factors.get(name)),
             ):
                 if value is not None:
@@ -237,6 +255,8 @@ class GradientShareHook(Hook):
                 task, list(features.values()), retain_graph=True, allow_unused=True
             )
         for name, gradient in zip(features, found, strict=True):
+            if gradient is None and self.reference == 'all' and any(g is not None for g in found):
+                continue
             if gradient is None:
                 raise UsageError(
                     f"GradientShareHook: the student's own losses do not depend on the feature {name} of {self.loss}, "

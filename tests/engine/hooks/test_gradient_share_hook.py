@@ -15,6 +15,7 @@ INPUTS = torch.ones(2, 3)  # norm sqrt(6) of every gradient of a pull of 1
 
 
 def build(**kwargs):
+    kwargs = {'reference': 'feature', **kwargs}
     return HOOKS.build(dict(type='mmrazor.GradientShareHook', **kwargs))
 
 
@@ -58,6 +59,19 @@ def test_the_loss_s_own_weight_makes_no_difference_to_the_student(weight):
     # its own parameter is trained with the weight that it has: sum of 10 * 6 * w0 - 0.5 * 6 * w1
     own = model.distiller.distill_losses.loss_x.scale.grad
     assert own.item() == pytest.approx(weight * (10 * 6 * 1.0 - 0.5 * 6 * 2.0))
+
+
+def test_the_share_is_of_the_task_on_all_features():
+    # on a level without objects the task has no gradient
+    model = Toy(dict(loss_x=PullLoss([10.0, -0.5], names=True)), tasks=(3.0, 0.0))
+    hook = HOOKS.build(dict(type='mmrazor.GradientShareHook', share=0.5))
+    runner = begin(model, hook)
+    assert step(model, hook, runner).tolist() == pytest.approx([3 + 10.0, -1.5])
+    assert scalars(runner)['gradient_share/distill.x.P5'] == pytest.approx(0.5 / 3)
+    assert scalars(runner)['gradient_cosine/distill.x.P5'] == 0.0
+    model = Toy(dict(loss_x=PullLoss([10.0, -0.5])))
+    hook = HOOKS.build(dict(type='mmrazor.GradientShareHook', share=0.2))
+    assert step(model, hook, begin(model, hook)).tolist() == pytest.approx([4.0, 3.0])
 
 
 def test_shares_by_feature_and_the_names_of_the_loss():
@@ -173,6 +187,7 @@ def test_ends_with_the_distillation_and_the_training():
         (dict(share=1.0, interval=0), 'interval must be a whole number of at least 1'),
         (dict(share=1.0, momentum=1.0), r'momentum must be in \[0, 1\)'),
         (dict(share=1.0, max_weight=math.inf), 'max_weight must be a finite number > 0'),
+        (dict(share=1.0, reference='task'), "reference must be one of all, feature, but is 'task'"),
     ],
 )
 def test_bad_arguments(kwargs, message):
