@@ -25,6 +25,7 @@ from .feature_gradients import (
     losses_on_features,
     total,
 )
+from .loss_gradient_hook import listen_to_losses
 from .loss_names import monitor_name
 
 _KEY = 'gradient_share'
@@ -150,22 +151,20 @@ class GradientShareHook(Hook):
         model = unwrap(runner.model)
         self._gate = self._distiller.gate(self.loss)
         self._set_factors()
-        parse = model.parse_losses
 
-        def measured(losses: Mapping[str, Any]) -> Any:
+        def measure(losses: Mapping[str, Any]) -> None:
             if runner.iter % self.interval == 0 or self._missing():
                 self._measure(losses, runner)
-            return parse(losses)
 
-        model.parse_losses = measured
+        self._stop = listen_to_losses(model, measure)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Lets go of the features."""
         self._gate.clear()
 
     def after_train(self, runner) -> None:
-        """Gives the model its own method back."""
-        unwrap(runner.model).__dict__.pop('parse_losses', None)
+        """Listens no more."""
+        self._stop()
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Adds the averages."""
