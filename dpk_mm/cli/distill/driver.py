@@ -107,9 +107,10 @@ class Driver:
             raise UsageError(self._in_options(str(error))) from error
         finally:
             draft.unlink(missing_ok=True)
-        self._rows = completed.rows
-        shown.rows(f'The distillation, {self.plan.method}', completed.rows)
-        self._base = distillation_text(plan, completed.rows)
+        # the two networks are named above, and the path of this draft's teacher is none to write down
+        self._rows = [row for row in completed.rows if row.what not in (STUDENT, TEACHER)]
+        shown.rows(f'The distillation, {self.plan.method}', self._rows)
+        self._base = distillation_text(plan, self._rows)
         self._place(self._out, self._with_weights() or self._base)
         shown.say(f'Config: {self._out}')
 

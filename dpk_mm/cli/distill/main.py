@@ -41,8 +41,6 @@ def main(tools: Path, arguments: Sequence[str] | None = None) -> int:
         os.environ['CUDA_VISIBLE_DEVICES'] = ''  # of the trainings, which are started from here
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)  # a file has no width, and 80 columns would break the tables
     shown = Shown(console)
     try:
         with readable_errors('distill.py', UsageError, CheckpointError, OSError):

@@ -81,7 +81,7 @@ def set_epochs(cfg: Config, epochs: int | None, images: int | None) -> list[Row]
     rows: list[Row] = []
     loop = cfg.train_cfg
     by_epoch = 'max_epochs' in loop
-    steps = None if images is None else max(1, images // cfg.train_dataloader.get('batch_size', 1))
+    steps = None if images is None else -(-images // cfg.train_dataloader.get('batch_size', 1))
     if epochs is not None:
         key = 'max_epochs' if by_epoch else 'max_iters'
         if not by_epoch and steps is None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ...models.pairing import Row
+from ...models.pairing import Row, table
 from ..progress import describe, parse_progress
 
 _METRICS = re.compile(r'Epoch\(val\).*\]\s{2,}(?!\s|eta:)(?P<metrics>.*?)\s{2,}data_time')
@@ -44,14 +44,17 @@ class Shown:
         """What was chosen, as a table."""
         if not rows:
             return
-        table = Table(
+        if not self.console.is_terminal:  # a file has no width
+            self.say(f'{title}\n{table(rows)}')
+            return
+        shown = Table(
             title=title, title_justify='left', title_style='bold', box=None, pad_edge=False
         )
         for column in ('what', 'chosen', 'why'):
-            table.add_column(column, overflow='fold', header_style='dim')
+            shown.add_column(column, overflow='fold', header_style='dim')
         for row in rows:
-            table.add_row(*(text.replace('[', r'\[') for text in row))
-        self.console.print(table)
+            shown.add_row(*(text.replace('[', r'\[') for text in row))
+        self.console.print(shown)
 
     @contextmanager
     def bar(self, name: str, epochs: int | None = None) -> Iterator[Callable[[str], None]]:

@@ -41,7 +41,11 @@ def test_rows_and_brackets():
     on = shown()
     on.rows('The student', [Row('head[0]', '[1, 2]', 'why')])
     on.rows('Nothing', [])
+    terminal = Shown(Console(file=io.StringIO(), width=120, force_terminal=True))
+    terminal.rows('The student', [Row('head[0]', '[1, 2]', 'why')])
+    assert 'head[0]' in terminal.console.file.getvalue()
     text = on.console.file.getvalue()
+    assert text.splitlines()[0] == 'The student'
     assert 'head[0]' in text and '[1, 2]' in text and 'Nothing' not in text
 
 
