@@ -109,6 +109,7 @@ PAIRS: dict[str, ZooPair] = {
         'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py',
         'mmdet::dino/dino-4scale_r50_8xb2-36e_coco.py',
         'dpk_fgd',
+        side=224,  # 900 queries are chosen from at least as many cells
     ),
     'retinanet_swin': ZooPair(
         'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
