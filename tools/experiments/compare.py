@@ -240,7 +240,8 @@ class Driver:
 def _add(summary: Summary, more: Summary) -> None:
     for key in ('done', 'earlier', 'failed', 'skipped'):
         known = getattr(summary, key)
-        known += [name for name in getattr(more, key) if name not in known]
+        # an entry of an earlier grid of this run is not one of an earlier run
+        known += [name for name in getattr(more, key) if name not in [*known, *summary.done]]
 
 
 def main() -> int:
