@@ -1,9 +1,9 @@
 """Measures what distillation costs: all cases of a suite in one process, taking turns.
 
 Suites: step (whole steps against the floor), methods (those of --config and --compare, of one pair), sizes (the
-named sizes of DPK's modules), parts (of one step), image_side, windows, batch_size, ranks (growth of the step), syncs
-(where the host waits for the device), fgd, fgd_boxes, fgd_levels, encoders, tokens, gap (single functions), stored (KD
-without a live teacher), imports.
+named sizes of DPK's modules), pair_sizes (the same for --config and --compare), parts (of one step), image_side,
+windows, batch_size, ranks (growth of the step), syncs (where the host waits for the device), fgd, fgd_boxes,
+fgd_levels, encoders, tokens, gap (single functions), stored (KD without a live teacher), imports.
 """
 
 import argparse
@@ -20,7 +20,9 @@ import dpk_mm  # noqa: F401 (repairs mmrazor)
 from tools.benchmark_suites import functions, growth, report
 from tools.benchmark_suites.imports import imports
 from tools.benchmark_suites.methods import methods
+from tools.benchmark_suites.pair_sizes import pair_sizes, pair_table
 from tools.benchmark_suites.parts import parts
+from tools.benchmark_suites.rows import Row
 from tools.benchmark_suites.sizes import sizes
 from tools.benchmark_suites.steps import steps
 from tools.benchmark_suites.stored import stored
@@ -30,6 +32,7 @@ STEP_SUITES = (
     'step',
     'methods',
     'sizes',
+    'pair_sizes',
     'parts',
     'image_side',
     'windows',
@@ -46,7 +49,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('suites', nargs='+', choices=(*SUITES, 'all'), metavar='SUITE')
     parser.add_argument('--config', default='configs/mini/faster_rcnn_dpk.py')
-    parser.add_argument('--compare', nargs='+', default=[], help='further configs (step, methods)')
+    parser.add_argument(
+        '--compare', nargs='+', default=[], help='further configs (step, methods, pair_sizes)'
+    )
     parser.add_argument('--image-size', nargs=2, type=int, metavar=('HEIGHT', 'WIDTH'))
     parser.add_argument('--batch-size', type=int)
     parser.add_argument('--boxes', type=int, default=10, help='boxes an image')
@@ -71,9 +76,20 @@ def main() -> None:
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     size = tuple(args.image_size) if args.image_size else None
     console = Console(width=None if sys.stdout.isatty() else 132)
-    # methods wants its configs
-    suites = [s for s in SUITES if s != 'methods'] if 'all' in args.suites else args.suites
+    # methods and pair_sizes want their configs
+    suites = (
+        [s for s in SUITES if s not in ('methods', 'pair_sizes')]
+        if 'all' in args.suites
+        else args.suites
+    )
     rows = []
+
+    def keep(found: list[Row]) -> None:
+        if args.json:  # after each suite, or each config: a run that is stopped keeps what it has
+            report.write_json(
+                found, args.json, environment=report.environment(device), arguments=vars(args)
+            )
+
     for suite in suites:
         if suite in functions.SUITES:
             found = functions.SUITES[suite](args.rounds, device)
@@ -107,9 +123,16 @@ def main() -> None:
                 found = methods([args.config, *args.compare], args.rounds, **common)
             elif suite == 'syncs':
                 found = syncs(args.config, **common)
-            elif suite == 'sizes':
-                memory = not args.no_memory
-                found = sizes(args.config, args.rounds, with_memory=memory, **common)
+            elif suite in ('sizes', 'pair_sizes'):
+                common['with_memory'] = not args.no_memory
+                if suite == 'sizes':
+                    found = sizes(args.config, args.rounds, **common)
+                else:
+                    configs, before = [args.config, *args.compare], list(rows)
+                    found = pair_sizes(
+                        configs, args.rounds, lambda new, old=before: keep(old + new), **common
+                    )
+                    print(pair_table(found))
             else:
                 common |= dict(compare=args.compare, target=args.target)
                 common['mmrazor_losses'] = not args.no_mmrazor_losses
@@ -117,10 +140,7 @@ def main() -> None:
                 found = steps(args.config, args.rounds, **common)
         console.print(report.table(suite, found))
         rows += found
-        if args.json:  # after each suite: a run that is stopped keeps what it has
-            report.write_json(
-                rows, args.json, environment=report.environment(device), arguments=vars(args)
-            )
+        keep(rows)
     if args.markdown:
         with open(args.markdown, 'w', encoding='utf-8') as file:
             file.write(report.markdown(rows))
