@@ -115,6 +115,8 @@ def _models(runs: Sequence[Run], metric: str | None, baseline: str | None) -> Ta
     for run in runs:
         model = _own_model(run)
         role = 'baseline' if run.name == baseline else model.get('role', 'model')
+        if run.name == 'teacher' and not run.distils:
+            role = 'teacher'
         name = role if len(runs) == 1 and role == 'student' else run.name
         best = _best(run, metric) if metric else None
         last = _last(run, metric)
@@ -196,7 +198,8 @@ def _summary(runs: Sequence[Run], metric: str | None, baseline: str | None) -> s
     if last is None or metric is None:
         return 'No validation was logged, so there is no metric.'
     name = 'student' if run.distils else 'model'
-    text = f'The {name} of {run.name} reached {number(last)} in {with_unit(metric)}'
+    whose = '' if run.name == name else f' of {run.name}'
+    text = f'The {name}{whose} reached {number(last)} in {with_unit(metric)}'
     base = next((_last(r, metric) for r in runs if r.name == baseline and r is not run), None)
     if base is not None:
         text += f', {_difference(last, base, metric)} points against the baseline'

@@ -247,3 +247,13 @@ def test_a_screenshot_shows_the_page(runs, tmp_path):
     for colour in ((0xB2, 0x72, 0x00), (0x00, 0x5E, 0xD5)):
         assert (abs(image.astype(int) - colour).max(axis=2) < 12).sum() > 50
     assert (image.min(axis=2) > 230).mean() > 0.5
+
+
+def test_names_that_say_what_they_are(tmp_path):
+    write_run(tmp_path / 'teacher', plain(), (0.3, 0.32), distils=False)
+    write_run(tmp_path / 'student', distillation())
+    text = render_page([load_run(tmp_path / name) for name in ('teacher', 'student')])
+    rows = table(text, 'Last and best')
+    assert 'role' not in rows[0]  # it would say the same as the names
+    assert [row[0] for row in rows[1:]] == ['teacher', 'student']
+    assert 'The student reached 0.2 in coco/bbox_mAP' in text
