@@ -48,6 +48,7 @@ FAMILIES = ('dpk', 'fgd', 'teachers', 'baselines', 'mini')
 # keys that mmengine's Runner, mmdet's configs or mmengine's config reader know
 KEYS = {
     'model',
+    'comparison',
     'dataset_type',
     'data_root',
     'backend_args',

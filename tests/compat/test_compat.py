@@ -108,7 +108,7 @@ def test_imports_in_any_order():
     assert 'before: mmdet.models failed' in before
     assert (
         'applied: mmcv_ops mmrazor_quantization checkpoint atomic_checkpoints inplace '
-        'student_optimizer'
+        'student_optimizer timm_names ssd_head ssd_neck'
     ) in after
     assert 'ops: True' in after
     assert 'kept: [0]' in after

@@ -122,7 +122,7 @@ CASES = {
         'in_channels in the config and the out_channels of what comes before it differ.',
     ),
     'classes of the data': (
-        ['model.architecture.roi_head.bbox_head.num_classes=4'],
+        ['model.architecture.roi_head.bbox_head.num_classes=4', 'model.inherit=None'],
         'model.architecture.roi_head.bbox_head.num_classes is 4, but the training data have 5 '
         'classes (rectangle, ellipse, triangle, cross, ring): make them equal',
     ),

@@ -9,12 +9,12 @@ from typing import Any
 
 from mmengine.config import Config
 
+from dpk_mm.cli.process import last_lines
 from dpk_mm.errors import UsageError
 from dpk_mm.fileio import write_text_atomically
 
 from ..entry_run import LOGS
 from ..grid import Entry, Grid
-from ..process import last_lines
 from ..reporter import TRAINING, Reporter
 from ..results import metric_value
 from ..runner import GridRunner
