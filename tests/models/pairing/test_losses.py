@@ -29,12 +29,13 @@ def fit(name, task='classifier', levels=None, **attributes):
     return Fit(levels, levels_for(name, levels, task), own, own)
 
 
-@pytest.mark.parametrize('task', ['classifier', 'detector'])
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize(
+    ('name', 'task'), [(name, task) for name in METHODS for task in METHODS[name].tasks]
+)
 def test_every_method_can_be_built(name, task):
-    if task not in METHODS[name].tasks:
-        pytest.skip('not for this task')
-    for loss in make_losses(name, {}, fit(name, task)).values():
+    losses = make_losses(name, {}, fit(name, task))
+    assert losses and all(key.startswith('loss_') for key in losses)
+    for loss in losses.values():
         MODELS.build(dict(loss))
 
 
@@ -65,7 +66,7 @@ def test_names_that_are_refused(value, words):
 
 
 def test_an_unknown_setting():
-    with pytest.raises(UsageError, match='nkd does not take|rkd does not take|fgd does not take'):
+    with pytest.raises(UsageError, match='fgd does not take'):
         make_losses('fgd', dict(no_such=1), fit('fgd', 'detector'))
 
 
