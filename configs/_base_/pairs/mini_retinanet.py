@@ -16,7 +16,8 @@ model = dict(
     teacher_command='python tools/train.py configs/mini/retinanet_teacher.py',
     # FGD's inheriting strategy, as in the paper: what follows the neck's sums is as wide in both. `inherit=None` starts
     # all of the student from random weights.
-    inherit=['neck.fpn_convs', 'bbox_head'],
+    # (the convolution of P6 reads the backbone, whose width differs)
+    inherit=['neck.fpn_convs.0', 'neck.fpn_convs.1', 'neck.fpn_convs.2', 'bbox_head'],
     distiller=dict(type='DPKDistiller', records=dict(feats='neck')),
 )
 

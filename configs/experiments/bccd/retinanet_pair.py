@@ -15,7 +15,8 @@ model = dict(
     teacher_ckpt='work_dirs/retinanet_teacher/epoch_20.pth',
     teacher_command='python tools/train.py configs/experiments/bccd/retinanet_teacher.py',
     # FGD's inheriting strategy, as in the paper. The grids of the first experiments set `inherit=None`.
-    inherit=['neck.fpn_convs', 'bbox_head'],
+    # (the convolution of P6 reads the backbone, whose width differs)
+    inherit=['neck.fpn_convs.0', 'neck.fpn_convs.1', 'neck.fpn_convs.2', 'bbox_head'],
     distiller=dict(type='DPKDistiller', records=dict(feats='neck')),
 )
 

@@ -152,9 +152,14 @@ def _check_starts(cfg: Config) -> None:
         return
     for key in ('student_ckpt', 'inherit'):
         if (cfg.get('model') or {}).get(key):
+            other = (
+                ''
+                if key == 'student_ckpt'
+                else f', or give the file as model.student_ckpt={cfg.load_from}, which comes before inherit'
+            )
             raise UsageError(
                 f'load_from = {cfg.load_from} would replace the weights that model.{key} gives the student: '
-                f'leave one of them out (--cfg-options load_from=None, or model.{key}=None).'
+                f'leave one of them out (--cfg-options load_from=None, or model.{key}=None){other}.'
             )
 
 
