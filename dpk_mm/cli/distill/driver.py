@@ -17,8 +17,9 @@ from ...errors import UsageError
 from ...fileio import write_json_atomically
 from ...models.pairing import complete
 from .commands import Commands
+from .config_file import plain
 from .gradient_share import scaled_weights
-from .plan import Plan
+from .plan import Network, Plan
 from .shown import Shown
 from .stages import STATE_FILE, Stages, digest
 from .written import STUDENT, TEACHER, beside, check_written, distillation_text, network_text
@@ -140,7 +141,7 @@ class Driver:
 
     def _dry_run(self) -> None:
         if self.plan.trains_teacher:
-            self._dry(f'dry run of the {TEACHER}', self._teacher_file, _text_of(self._teacher_file))
+            self._dry(f'dry run of the {TEACHER}', self._teacher_file, self._inputs('teacher'))
         # not what was measured since: the weights of the losses need no other dry run
         text = _text_of(self._out) if self._edited else self._base
         self._dry('dry run', self._dry_config(), digest(text, *self._plain_texts()))
@@ -193,6 +194,11 @@ class Driver:
         )
 
     def _set_weights(self, share: float) -> None:
+        if self._edited:
+            raise UsageError(
+                f'--gradient-share sets loss weights in {self._out}, which was edited: set them there and leave the '
+                'option out, or name another file with --out.'
+            )
         out = self.request.work_dir / 'gradient_share.json'
         inputs = self._weight_inputs()
 
@@ -206,11 +212,6 @@ class Driver:
             return json.loads(out.read_text(encoding='utf-8'))
 
         found = self._stages.run('gradients', inputs, action)
-        if self._edited:
-            raise UsageError(
-                f'--gradient-share sets loss weights in {self._out}, which was edited: set them there and leave the '
-                'option out, or name another file with --out.'
-            )
         text = self._with_weights()
         assert text is not None
         weights = ', '.join(
@@ -282,7 +283,8 @@ class Driver:
         }
         results = {}
         for role in ('teacher', *(['baseline'] if self.request.baseline else []), 'student'):
-            stage = self._stages.finished_at(role)
+            given = role == 'teacher' and not self.plan.trains_teacher
+            stage = self._teacher_state() if given else self._stages.finished_at(role)
             checkpoint = self._checkpoint(role)
             metrics = self._test(role, configs[role], checkpoint, stage)
             results[role] = dict(
@@ -309,9 +311,9 @@ class Driver:
     def _inputs(self, role: str) -> str:
         """What a training depends on: its own config, and of the student the teacher as well."""
         if role == 'teacher':
-            return digest(_text_of(self._teacher_file))
+            return digest(_text_of(self._teacher_file), _content(self.plan.teacher))
         if role == 'baseline':
-            return digest(_text_of(self._student_file))
+            return digest(_text_of(self._student_file), _content(self.plan.student))
         return digest(_text_of(self._out), *self._plain_texts(), self._teacher_state())
 
     def _seconds(self, role: str) -> float | None:
@@ -320,7 +322,7 @@ class Driver:
         done = self._stages.result(role, self._inputs(role))
         return None if done is None else float(done['seconds'])
 
-    def _test(self, role: str, config: Path, checkpoint: str, stamp: float) -> dict[str, float]:
+    def _test(self, role: str, config: Path, checkpoint: str, stamp: object) -> dict[str, float]:
         name = f'test of the {role}'
         folder = self.request.work_dir / 'tests' / role
         out = folder / 'metrics.json'
@@ -338,7 +340,8 @@ class Driver:
             )
             return dict(metrics=json.loads(out.read_text(encoding='utf-8')))
 
-        inputs = digest(_text_of(config), checkpoint, stamp)
+        network = self.plan.teacher if role == 'teacher' else self.plan.student
+        inputs = digest(_text_of(config), _content(network), checkpoint, stamp)
         return self._stages.run(name, inputs, action)['metrics']
 
     def _show_results(self, results: Mapping[str, Mapping[str, Any]]) -> None:
@@ -376,7 +379,8 @@ class Driver:
 
     def _plain_texts(self) -> Sequence[str]:
         files = [self._student_file, *([self._teacher_file] if self.plan.writes_teacher else [])]
-        return [_text_of(file) for file in files]
+        networks = (self.plan.student, self.plan.teacher)
+        return [*map(_text_of, files), *map(_content, networks)]
 
     def _teacher_state(self) -> str:
         checkpoint = self.plan.teacher_ckpt
@@ -419,6 +423,11 @@ def _best(folder: Path) -> Path:
 
 def _text_of(file: Path) -> str:
     return file.read_text(encoding='utf-8') if file.is_file() else ''
+
+
+def _content(network: Network) -> str:
+    """The whole config of a network: the written file says only what differs from the one that it inherits."""
+    return str(plain(network.cfg.to_dict()))
 
 
 def _time(seconds: float) -> str:

@@ -7,10 +7,13 @@ and the gradient that the distillation losses send to the student is compared wi
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from mmengine.config import Config
 
 from ...engine.runner.build import build_runner
 from ...engine.runner.prepare import prepare_config
@@ -25,7 +28,7 @@ BATCHES = 20
 
 
 def measure(file: str, work_dir: str, batches: int = BATCHES) -> dict[str, object]:
-    """Trains some batches and measures gradients.
+    """Trains some batches, of images from all over the data, and measures gradients; warm-ups are left out.
 
     Args:
         file: The config of a distillation; its teacher has to be there.
@@ -42,7 +45,7 @@ def measure(file: str, work_dir: str, batches: int = BATCHES) -> dict[str, objec
     """
     cfg = load_config(file, None, work_dir)
     with readable_errors('gradient measurement'):
-        cfg = small_config(cfg, batches)
+        cfg = small_config(without_warmup(cfg), batches, spread=True)
         hooks = list(cfg.get('custom_hooks') or ())
         cfg.custom_hooks = [*hooks, dict(type='mmrazor.LossGradientHook', interval=1)]
         prepare_config(cfg)
@@ -61,6 +64,17 @@ def measure(file: str, work_dir: str, batches: int = BATCHES) -> dict[str, objec
         name: float(getattr(loss, 'loss_weight', 1.0)) for name, loss in losses.items()
     }
     return found
+
+
+def without_warmup(cfg: Config) -> Config:
+    """A copy whose losses have their whole weight from the first batch, as they have in most of the training."""
+    cfg = copy.deepcopy(cfg)
+    for loss in cfg.model.distiller.distill_losses.values():
+        if isinstance(loss, dict):
+            for key, value in (('warmup', 0), ('module_warmup', None)):
+                if key in loss:
+                    loss[key] = value
+    return cfg
 
 
 def summary(history: Mapping[str, Sequence[float]]) -> dict[str, object]:

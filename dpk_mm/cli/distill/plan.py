@@ -14,6 +14,8 @@ from ...compat.checkpoint import load_checkpoint_file
 from ...engine.hooks.class_check_hook import class_names
 from ...errors import UsageError, first_few
 from ...models.pairing import Row
+from ...models.pairing.complete import ARGUMENTS, SHORT_KEYS
+from ...models.pairing.losses import parse_method
 from ...models.teacher.checkpoint import is_remote
 from ..options import load_config
 from .classes import count_classes, set_classes, task_of
@@ -25,11 +27,12 @@ from .schedule import set_batch, set_epochs, set_machine
 from .zoo import FoundConfig, find_config
 
 #: Keys of ``model`` that are the algorithm's and not the student's.
-ALGORITHM_KEYS = (
-    *('teacher', 'teacher_ckpt', 'teacher_command', 'teacher_forward', 'distiller', 'inherit'),
-    *('method', 'student_ckpt', 'non_finite', 'averaged_weights', 'input_size'),
-    *('teacher_input_size', 'smaller_teacher', 'student_trainable', 'calculate_student_loss'),
-)
+ALGORITHM_KEYS = {*ARGUMENTS, *SHORT_KEYS} - {'architecture', 'data_preprocessor', 'init_cfg'}
+#: Those that an option says, so that tests and results know of them.
+_OPTIONS = {
+    'teacher': '--teacher and --teacher-cfg-options',
+    'teacher_ckpt': '--teacher-ckpt',
+}
 #: What is taken where the user names no method.
 METHODS = {DETECTION: 'dpk_fgd', CLASSIFICATION: 'kd+dpk'}
 
@@ -138,7 +141,7 @@ def make_plan(request: Request) -> Plan:
                 'give two networks of the same classes, or a data set of your own with --data and --train-teacher.'
             )
     _note_size(networks[1], data, request, notes)
-    method = request.method or METHODS[tasks[0]]
+    method = _method(request, algorithm) or METHODS[tasks[0]]
     return Plan(request, *networks, method, data, checkpoint, start, algorithm, notes)
 
 
@@ -156,6 +159,11 @@ def _split_options(options: Mapping[str, Any] | None) -> tuple[dict[str, Any], d
     others: dict[str, Any] = {}
     for dotted, value in (options or {}).items():
         parts = dotted.split('.')
+        if parts[0] == 'model' and len(parts) > 1 and parts[1] in _OPTIONS:
+            raise UsageError(
+                f'--cfg-options {dotted}: give it with {_OPTIONS[parts[1]]}, so that the teacher that teaches is the '
+                'one that is trained and tested.'
+            )
         if parts[0] == 'model' and len(parts) > 1 and parts[1] in ALGORITHM_KEYS:
             node = algorithm
             for part in parts[1:-1]:
@@ -166,6 +174,17 @@ def _split_options(options: Mapping[str, Any] | None) -> tuple[dict[str, Any], d
         else:
             others[dotted] = value
     return algorithm, others
+
+
+def _method(request: Request, algorithm: Mapping[str, Any]) -> str | None:
+    """The name of the method that the user has chosen; its settings come with ``--cfg-options``."""
+    if 'method' not in algorithm:
+        return request.method
+    if request.method is not None:
+        raise UsageError(
+            '--method and --cfg-options model.method both name a method: give one of them.'
+        )
+    return '+'.join(parse_method(algorithm['method']))
 
 
 def _change(
@@ -201,7 +220,7 @@ def _change(
             )
             rows.append(Row('image size', str(request.img_size), why))
     rows += set_batch(cfg, request.batch_size, request.lr, request.gpus)
-    rows += set_epochs(cfg, epochs, data.parts['train'].count if data else None)
+    rows += set_epochs(cfg, epochs, data.parts['train'].count if data else None, request.gpus)
     rows += set_machine(cfg, request.workers, request.cuda)
     if request.seed is not None:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=request.seed)

@@ -62,7 +62,7 @@ def set_batch(cfg: Config, batch_size: int | None, lr: float | None, gpus: int =
     return rows
 
 
-def set_epochs(cfg: Config, epochs: int | None, images: int | None) -> list[Row]:
+def set_epochs(cfg: Config, epochs: int | None, images: int | None, gpus: int = 1) -> list[Row]:
     """Length of training, with everything that goes by it, in place.
 
     Milestones, ends of schedules, and hooks that switch something towards the end are scaled in proportion.
@@ -71,6 +71,7 @@ def set_epochs(cfg: Config, epochs: int | None, images: int | None) -> list[Row]
         cfg: Of a plain model.
         epochs: Passes over the training data; None for the length that the config has.
         images: Training images, where known.
+        gpus: Processes, each with a batch of its own.
 
     Returns:
         What was chosen.
@@ -81,7 +82,8 @@ def set_epochs(cfg: Config, epochs: int | None, images: int | None) -> list[Row]
     rows: list[Row] = []
     loop = cfg.train_cfg
     by_epoch = 'max_epochs' in loop
-    steps = None if images is None else -(-images // cfg.train_dataloader.get('batch_size', 1))
+    step = cfg.train_dataloader.get('batch_size', 1) * gpus
+    steps = None if images is None else -(-images // step)
     if epochs is not None:
         key = 'max_epochs' if by_epoch else 'max_iters'
         if not by_epoch and steps is None:

@@ -6,12 +6,17 @@ import copy
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 
 from .datasets import innermost
 
 
 def small_config(
-    cfg: Config, batches: int, validate: int = 0, batch_size: int | None = None
+    cfg: Config,
+    batches: int,
+    validate: int = 0,
+    batch_size: int | None = None,
+    spread: bool = False,
 ) -> Config:
     """A config of one epoch of some batches.
 
@@ -22,6 +27,8 @@ def small_config(
         batches: Of training.
         validate: Images of the validation; 0 for none.
         batch_size: Images of a batch; None for those of the config.
+        spread: Whether the images of training are from all over the data set, which is read for it: the first ones of
+            class folders are of one class.
 
     Returns:
         A new config.
@@ -30,7 +37,8 @@ def small_config(
     loader = cfg.train_dataloader
     if batch_size is not None:
         loader.batch_size = min(batch_size, loader.get('batch_size', 1))
-    _cut(loader, batches * loader.get('batch_size', 1))
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        _cut(loader, batches * loader.get('batch_size', 1), spread)
     # no loop of iterations either: schedules by epoch fit both
     cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
     for name in ('val', 'test'):
@@ -73,15 +81,20 @@ def _strip(node: Any) -> None:
             _strip(value)
 
 
-def _cut(loader: Any, images: int) -> None:
+def _cut(loader: Any, images: int, spread: bool = False) -> None:
     # in this process: starting others takes longer than to read some images
     loader.num_workers = 0
     loader.persistent_workers = False
     loader.pop('prefetch_factor', None)
     for dataset in innermost(loader.dataset):
-        dataset['indices'] = images
+        dataset['indices'] = _spread(dataset, images) if spread else images
     wrapper = loader.dataset
     while isinstance(wrapper.get('dataset'), dict):
         if 'times' in wrapper:
             wrapper['times'] = 1
         wrapper = wrapper['dataset']
+
+
+def _spread(dataset: Any, images: int) -> int | list[int]:
+    length = len(DATASETS.build(copy.deepcopy(dataset)))
+    return images if length <= images else [n * length // images for n in range(images)]

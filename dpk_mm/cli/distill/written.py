@@ -84,8 +84,8 @@ def distillation_text(
         "_scope_='mmrazor'",
         "type='DPKDistill'",
         'architecture=_base_.model',
-        f'teacher={algorithm.pop("teacher", None) or teacher}',
-        f'teacher_ckpt={algorithm.pop("teacher_ckpt", plan.teacher_ckpt)!r}',
+        f'teacher={teacher}',
+        f'teacher_ckpt={plan.teacher_ckpt!r}',
     ]
     if plan.trains_teacher:
         command = f'python tools/train.py {beside(request.out, TEACHER)}'

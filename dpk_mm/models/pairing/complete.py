@@ -24,6 +24,7 @@ from .rows import Row
 from .size import Size, padded, training_size
 
 SHORT_KEYS = ('method', 'input_size', 'smaller_teacher')
+"""Keys of ``model`` that a short config has beside those of ``DPKDistill``."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class _Completion:
         model |= {
             key: value
             for key, value in self.given.items()
-            if key in _ARGUMENTS
+            if key in ARGUMENTS
             and key not in ('architecture', 'teacher', 'distiller', 'inherit')
             and key not in self.left_over
         }
@@ -178,8 +179,10 @@ class _Completion:
     def _check_left_over(self, student: Network) -> None:
         """``model`` of a base config, which was merged with the distillation, holds nothing but the student."""
         # what both classes take, such as data_preprocessor, is the base's where it is the student's
-        self.left_over = {k for k, v in self.given.items() if student.model.get(k) == v}
-        known = {*_ARGUMENTS, *SHORT_KEYS, 'type', '_scope_'}
+        self.left_over = {
+            k for k, v in self.given.items() if k in student.model and student.model[k] == v
+        }
+        known = {*ARGUMENTS, *SHORT_KEYS, 'type', '_scope_'}
         left = [key for key in self.given if key not in known]
         other = [key for key in left if self.given[key] != student.model.get(key)]
         if other:
@@ -251,7 +254,15 @@ class _Completion:
             chosen = levels_for(name, used, look.task) if METHODS[name].record == 'feats' else []
             if any(level.student.tokens or level.teacher.tokens for level in chosen):
                 self._check_tokens(name, chosen)
-            losses |= make_losses(name, settings, Fit(used, chosen, look, given))
+            found = make_losses(name, settings, Fit(used, chosen, look, given))
+            twice = [loss for loss in found if loss in losses]
+            if twice:
+                raise UsageError(
+                    f'model.method: {name} and a method before it in {first_few(self.methods)} both give '
+                    f'{twice[0]}, so that one of them would be lost: name one of them, or write the losses into '
+                    'distiller.distill_losses.'
+                )
+            losses |= found
         if given.size != look.size:  # asked for: its tokens are more, or fewer, than the student's
             for loss in losses.values():
                 for stage in (loss.get('transforms') or {}).values():
@@ -403,4 +414,5 @@ def _arguments() -> set[str]:
     return names - {'self'}
 
 
-_ARGUMENTS = _arguments()
+ARGUMENTS = _arguments()
+"""Names of the arguments of ``DPKDistill``, those of its bases included."""

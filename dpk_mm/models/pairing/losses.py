@@ -256,7 +256,7 @@ def parse_method(value: Any) -> dict[str, dict[str, Any]]:
         value: ``'dpk_fgd'``, ``'kd+dpk'``, ``dict(type='kd', tau=4.0)``, or a list of these.
 
     Raises:
-        UsageError: (a ValueError) If a name is unknown.
+        UsageError: (a ValueError) If a name is unknown, or stands twice.
     """
     entries = list(value) if isinstance(value, (list, tuple)) else [value]
     found: dict[str, dict[str, Any]] = {}
@@ -282,6 +282,8 @@ def parse_method(value: Any) -> dict[str, dict[str, Any]]:
                     f'model.method: there is no method {name!r}{did_you_mean(name, METHODS) or "."} There are '
                     f'{", ".join(METHODS)}, and sums such as kd+dpk.'
                 )
+            if name in found:
+                raise UsageError(f'model.method names {name} twice: leave one of them out.')
             found[name] = dict(settings)
     return found
 

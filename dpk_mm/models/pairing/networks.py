@@ -48,9 +48,14 @@ def read_network(value: Any, key: str, default_scope: str | None) -> Network:
         default_scope: The scope of a model that does not say its own.
 
     Raises:
-        UsageError: (a ValueError) If it is none of these, or the file has no model.
+        UsageError: (a ValueError) If it is none of these, the file has no model, or a student has ``pretrained=True``.
     """
     if isinstance(value, Mapping) and 'type' not in value and 'cfg_path' in value:
+        if value.get('pretrained') and key == 'model.architecture':
+            raise UsageError(
+                f"{key} has pretrained=True, which the short form does not load: give the student's checkpoint as "
+                'model.student_ckpt.'
+            )
         defaults = {k: v for k, v in value.items() if k not in ('cfg_path', 'pretrained')}
         network = read_network(value['cfg_path'], key, default_scope)
         for name, setting in defaults.items():

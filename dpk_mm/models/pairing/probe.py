@@ -27,6 +27,8 @@ _SMALL = 256
 _SEVERAL = 3
 # Share of the cells that convolutions without padding take away at most.
 _CUT = 0.08
+# In powers of two: what a stride of a small image may differ from one by rounding.
+_ROUNDING = 0.2
 
 
 class Feature(NamedTuple):
@@ -162,7 +164,22 @@ def look_at(model: nn.Module, network: Network, size: Size) -> Look:
     else:
         look.features = _stages(events, used, look)
         _find_logits(events, result, look)
+    if used != size:
+        look.features = [_at(size, feature) for feature in look.features]
+        look.operations *= size[0] * size[1] / (used[0] * used[1])
     return look
+
+
+def _at(size: Size, feature: Feature) -> Feature:
+    """What was found on small images, as it is on images of ``size``."""
+    if feature.tokens:
+        patch = round(feature.stride)
+        return feature._replace(cells=(max(1, size[0] // patch), max(1, size[1] // patch)))
+    power = _power(feature.stride)
+    near = abs(math.log2(feature.stride / power)) < _ROUNDING
+    stride = float(power) if near else feature.stride
+    cells = (math.ceil(size[0] / stride), math.ceil(size[1] / stride))
+    return feature._replace(cells=cells, stride=stride)
 
 
 def _run(

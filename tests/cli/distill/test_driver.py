@@ -2,11 +2,13 @@
 
 import io
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from rich.console import Console
 
@@ -150,6 +152,31 @@ def test_a_new_teacher_makes_a_new_student_necessary(run):
     assert 'teacher' in run.tools.names
 
 
+def test_another_file_of_the_teacher_is_tested_anew(run, tmp_path):
+    file = tmp_path / 'teacher.pth'
+    meta = dict(dataset_meta=dict(classes=('cat', 'dog')))
+    torch.save(dict(meta=meta, state_dict={}), file)
+    own = dict(train_teacher=False, teacher_ckpt=str(file))
+    run(**own)
+    os.utime(file, (1, 1))
+    shutil.rmtree(run.work / 'student')
+    run(**own)
+    assert run.tools.names == ['student', 'test_of_the_teacher', 'test_of_the_student']
+
+
+def test_a_changed_base_makes_a_new_training_necessary(run, tmp_path):
+    """The written config says only what differs from the one of the user."""
+    base = tmp_path / 'own.py'
+    text = "_base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'\n"
+    base.write_text(text)
+    run(student=str(base))
+    run(student=str(base))
+    assert run.tools.names == []
+    base.write_text(f'{text}model = dict(backbone=dict(widen_factor=0.25))\n')
+    with pytest.raises(UsageError, match='student holds a training with other settings'):
+        run(student=str(base))
+
+
 def test_without_training_the_command_says_how_to_go_on(run):
     text = run(train=False, train_teacher=False)
     assert run.tools.names == ['dry_run']
@@ -165,6 +192,15 @@ def test_edited_configs_are_used_as_they_are(run):
     assert run.tools.names == ['dry_run']  # what it depends on has changed
     with pytest.raises(UsageError, match='was edited since it was written, and the options'):
         run(train=False, train_teacher=False, method='fgd')
+
+
+def test_loss_weights_of_an_edited_config_are_not_measured(run):
+    run()
+    file = run.work / 'distill.py'
+    file.write_text(file.read_text() + '\ntrain_cfg = dict(val_interval=5)\n')
+    with pytest.raises(UsageError, match='sets loss weights in .* which was edited'):
+        run(gradient_share=1.0)
+    assert 'gradients' not in run.tools.names
 
 
 def test_starting_over(run):

@@ -1,8 +1,9 @@
 import math
 
 import pytest
+from mmengine.config import Config
 
-from dpk_mm.cli.distill.gradient_share import scaled_weights, summary
+from dpk_mm.cli.distill.gradient_share import scaled_weights, summary, without_warmup
 from dpk_mm.errors import UsageError
 
 
@@ -44,6 +45,22 @@ def test_batches_without_a_gradient_of_the_student_do_not_count():
 def test_no_share(student, distill, words):
     with pytest.raises(UsageError, match=words):
         summary({'gradient/student': student, 'gradient/distill.kd': distill})
+
+
+def test_losses_are_measured_with_their_whole_weight():
+    """The first of DKD's 20 passes has a twentieth of it, by which all weights would be too large."""
+    losses = dict(
+        loss_dkd=dict(type='DecoupledKDLoss', warmup=20),
+        loss_dpk=dict(type='DPKLoss', module_warmup=dict(iterations=100)),
+        loss_kd=None,
+    )
+    cfg = Config(dict(model=dict(distiller=dict(distill_losses=losses))))
+    assert without_warmup(cfg).model.distiller.distill_losses == dict(
+        loss_dkd=dict(type='DecoupledKDLoss', warmup=0),
+        loss_dpk=dict(type='DPKLoss', module_warmup=None),
+        loss_kd=None,
+    )
+    assert cfg.model.distiller.distill_losses.loss_dkd.warmup == 20
 
 
 def test_all_weights_are_scaled_by_one_factor():

@@ -109,6 +109,12 @@ def test_a_teacher_that_does_not_know_the_data(tmp_path):
         (dict(teacher='retinanet_r50_fpn_1x_coc'), 'near names are retinanet_r50_fpn_1x_coco'),
         (dict(teacher='faster-rcnn_r50_fpn_1x_voc0712'), 'has 20 classes and --student'),
         (dict(teacher_ckpt='nowhere.pth'), '--teacher-ckpt: there is no file nowhere.pth'),
+        (dict(cfg_options={'model.teacher_ckpt': 'x.pth'}), 'give it with --teacher-ckpt'),
+        (dict(cfg_options={'model.teacher.neck': None}), 'and --teacher-cfg-options'),
+        (
+            dict(method='fgd', cfg_options={'model.method': 'dpk'}),
+            'both name a method: give one of them',
+        ),
         (dict(images=['.']), '--images was given without --data'),
         (dict(from_scratch=True, train=True), '--from-scratch takes no checkpoint of the zoo'),
         (
@@ -157,6 +163,14 @@ def test_settings_of_the_user_go_over_what_was_chosen():
     )
     assert plan.teacher.cfg.train_cfg.val_interval != 7
     assert not plan.writes_teacher
+
+
+def test_all_arguments_of_the_distillation_are_its_own():
+    options = {'model.teacher_precision': 'bfloat16', 'model.method.type': 'fgd'}
+    plan = make_plan(replace(DETECTORS, cfg_options=options))
+    assert plan.algorithm == dict(teacher_precision='bfloat16', method=dict(type='fgd'))
+    assert plan.method == 'fgd'
+    assert 'teacher_precision' not in plan.student.cfg.model
 
 
 def test_small_images_that_are_enlarged(tmp_path):

@@ -76,6 +76,8 @@ def test_loops_of_iterations():
     set_epochs(cfg, 4, 200)
     assert cfg.train_cfg.max_iters == 400
     assert cfg.param_scheduler[1].milestones == [320]
+    set_epochs(cfg, 4, 200, gpus=4)
+    assert cfg.train_cfg.max_iters == 100
     with pytest.raises(UsageError, match='the number of training images is not known'):
         set_epochs(cfg, 4, None)
 

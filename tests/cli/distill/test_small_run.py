@@ -1,7 +1,9 @@
 from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 
 from dpk_mm.cli.distill.small_run import small_config, without_downloads
 from dpk_mm.cli.distill.zoo import find_config
+from tests.helpers.data_sets import write_class_folders
 
 
 def read(name):
@@ -24,6 +26,25 @@ def test_without_a_validation():
     assert small.val_dataloader is None and small.val_cfg is None
     assert small.train_dataloader.dataset.indices == 40
     assert small.default_hooks.checkpoint.save_last is False
+
+
+def test_images_from_all_over_the_data(tmp_path):
+    """Class folders are read one after another: the first images are of one class."""
+    folder = write_class_folders(tmp_path)
+    dataset = dict(type='CustomDataset', data_root=f'{folder}/train', pipeline=[])
+    cfg = Config(
+        dict(
+            default_scope='mmpretrain',
+            train_dataloader=dict(batch_size=1, dataset=dataset),
+            val=None,
+        )
+    )
+    for spread, labels in ((False, [0, 0, 1]), (True, [0, 1, 2])):
+        small = small_config(cfg, 3, spread=spread).train_dataloader.dataset
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            built = DATASETS.build(small)
+        assert [built.get_data_info(i)['gt_label'] for i in range(len(built))] == labels
+    assert small_config(cfg, 9, spread=True).train_dataloader.dataset.indices == 9
 
 
 def test_repeated_data_sets_are_run_once():

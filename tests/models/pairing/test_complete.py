@@ -118,6 +118,14 @@ def test_it_is_the_same_every_time_and_dumps(tmp_path):
     assert complete(again).rows == []
 
 
+def test_two_methods_whose_losses_have_one_name():
+    with pytest.raises(UsageError, match='dpk_fgd and a method before it in dpk, dpk_fgd both'):
+        complete(config(yolox(8), yolox(16), 'dpk+dpk_fgd', 'mmdet'))
+    both = ['dpk', dict(type='dpk_fgd', name='loss_other')]
+    losses = complete(config(yolox(8), yolox(16), both, 'mmdet')).cfg.model.distiller.distill_losses
+    assert [*losses] == ['loss_dpk', 'loss_other']
+
+
 def test_explicit_values_win():
     distiller = dict(distill_losses=dict(loss_kd=dict(tau=9.0)), records=dict(logits='head'))
     done = complete(
@@ -166,6 +174,7 @@ def test_data_of_a_named_student():
     [
         (dict(teacher=None), 'model.teacher is missing'),
         (dict(method='dpkk'), 'did you mean dpk'),
+        (dict(method='kd+kd_standardized'), 'both give loss_kd, so that one of them'),
         (dict(method='fgd'), 'fgd is not for a classifier'),
         (dict(teacher=yolox(8)), 'a classifier and model.teacher a detector'),
         (dict(teacher=classifier(4)), 'exchange the two'),

@@ -58,6 +58,7 @@ def test_names(value, expected):
         ('dpk_fdg', 'no method .dpk_fdg.; did you mean dpk_fgd'),
         ('crd', 'crd needs the number of training images'),
         (3, 'model.method is 3, but a name'),
+        (['kd', dict(type='kd', tau=2.0)], 'names kd twice'),
     ],
 )
 def test_names_that_are_refused(value, words):

@@ -81,3 +81,10 @@ def test_published_checkpoints():
 def test_types_are_not_replaced():
     assert with_type(dict(type='Own'), 'mmpretrain').type == 'Own'
     assert 'type' not in with_type(dict(mean=[0]), 'mmdet')
+
+
+def test_pretrained_weights_of_a_student_are_not_left_out_in_silence():
+    named = dict(cfg_path='mmpretrain::resnet/resnet18_8xb32_in1k.py', pretrained=True)
+    with pytest.raises(UsageError, match="the student's checkpoint as model.student_ckpt"):
+        read_network(named, 'model.architecture', None)
+    assert read_network(named, 'model.teacher', None).name == named['cfg_path']

@@ -128,6 +128,25 @@ def test_channels_at_the_end_are_said():
     assert found.logits == 'model.head.fc'
 
 
+def test_what_has_to_compute_numbers_is_looked_at_on_small_images():
+    """And cells, strides and operations are those of the images asked for."""
+
+    @MODELS.register_module(force=True)
+    class ReadsNumbers(MODELS.get('mmdet.CSPDarknet')):
+        def forward(self, x):
+            return super().forward(x * (1.0 + x.abs().max().item()))
+
+    try:
+        cfg = yolox(8)
+        plain = look(cfg, (1088, 640))
+        cfg = dict(cfg, backbone=dict(cfg['backbone'], type='mmengine.ReadsNumbers'))
+        found = look(cfg, (1088, 640))
+    finally:
+        MODELS._module_dict.pop('ReadsNumbers')
+    assert found.features == plain.features
+    assert found.operations == pytest.approx(plain.operations)
+
+
 def test_nothing_is_drawn_or_loaded():
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
