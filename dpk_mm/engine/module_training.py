@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,7 +70,7 @@ def train_modules(
         for loss in losses.values()
         for transform in loss.transforms.values()
         for name, p in transform.named_parameters()
-        if p.requires_grad and (_enters_both(transform) or not name.startswith('student_'))
+        if p.requires_grad and (_enters_both(transform) or _is_of_teacher(transform, name))
     ]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
     model.distiller.train()
@@ -92,6 +93,12 @@ def _enters_both(transform: FeatureTransform) -> bool:
     return transform.student_channels == transform.teacher_channels
 
 
+def _is_of_teacher(transform: FeatureTransform, name: str) -> bool:
+    """Whether tokens of the teacher alone reach a parameter."""
+    shared = getattr(transform, 'teacher_encoder_form', 'own') == 'shared'
+    return not name.startswith('student_') or (shared and name.startswith('student_encoder.'))
+
+
 def _shares(
     model: DPKDistill, losses: dict[str, DPKLoss], inputs: Tensor, data_samples: Any
 ) -> dict[str, Tensor]:
@@ -109,12 +116,20 @@ def _shares(
             else:
                 shape = (teacher.shape[0], transform.student_channels, *teacher.shape[2:])
                 student, ratio = teacher.new_zeros(shape), 1.0
-            hybrid = transform(student, teacher, ratio)
+            hybrid, _ = stage.in_windows(
+                transform, student, teacher, partial(_hybrid, transform, ratio)
+            )
             variance = error_and_variance(teacher, teacher)[1]
             error = (hybrid.float() - teacher.float()).square().sum()
             shares[f'{name}.{key}'] = error / variance.clamp_min(1e-12)
     distiller.clear_records()
     return shares
+
+
+def _hybrid(
+    transform: FeatureTransform, ratio: float, student: Tensor, teacher: Tensor
+) -> tuple[Tensor, None]:
+    return transform(student, teacher, ratio), None
 
 
 def _forever(batches: Iterable[Any], count: int) -> Iterator[Any]:

@@ -85,6 +85,27 @@ def test_which_encoders_learn(channels, learns):
     assert ('student_embed' in changed) is learns
 
 
+def test_a_shared_encoder_learns_from_the_teacher():
+    made = model(student=6, teacher_encoder='shared')
+    transform = made.distiller.distill_losses.loss_dpk.transforms.P4
+    before = weights(transform)
+    train_modules(made, batches(), 3)
+    changed = {
+        k.split('.')[0] for k, v in weights(transform).items() if not torch.equal(v, before[k])
+    }
+    assert 'student_encoder' in changed and 'student_embed' not in changed
+
+
+def test_maps_are_cut_into_windows_as_in_the_distillation():
+    made, sizes = model(max_tokens=1), set()
+    transform = made.distiller.distill_losses.loss_dpk.transforms.P4
+    transform.register_forward_hook(
+        lambda module, inputs, output: sizes.add(tuple(inputs[1].shape))
+    )
+    train_modules(made, batches(), 1)
+    assert sizes == {(16, 4, 1, 1)}  # four windows of each image
+
+
 def test_what_cannot_be_trained():
     with pytest.raises(UsageError, match="P4 takes no tokens of the teacher's and has 6 channels"):
         train_modules(model(student=6, prior='none'), batches(), 1)

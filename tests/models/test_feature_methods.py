@@ -53,6 +53,8 @@ def test_manifold_takes_the_extra_tokens_of_the_pair():
     stages = methods.manifold('imagenet/cait-s24_deit-t')['loss_manifold']['stages']
     assert stages == [dict(index=i, student_extra_tokens=1) for i in range(2)]
     assert len(methods.manifold('mini/fashion_vit', blocks=3)['loss_manifold']['stages']) == 3
+    with pytest.raises(UsageError, match=r"stages=\('last',\) and blocks=3"):
+        methods.manifold('mini/fashion_vit', ('last',), blocks=3)
 
 
 def test_tofd_has_a_branch_for_each_stage_but_the_last():

@@ -39,7 +39,11 @@ def test_the_authors_weight_of_the_second_last_stage_on_cifar():
 
 @pytest.mark.parametrize(
     ('weights', 'message'),
-    [('cifar', 'the sets are cifar_code'), (dict(second=0.6), "names 'second', but the stages")],
+    [
+        ('cifar', 'the sets are cifar_code'),
+        ('imagenet', r'the sets are cifar_code\.$'),
+        (dict(second=0.6), "names 'second', but the stages"),
+    ],
 )
 def test_unknown_weights(weights, message):
     with pytest.raises(UsageError, match=message):

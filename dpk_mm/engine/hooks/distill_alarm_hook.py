@@ -21,6 +21,7 @@ from ...models.losses import DPKLoss
 from ..runner.teacher_metrics import try_to_evaluate_teacher
 from .alarm_rules import ShareRule, SimilarityRule
 from .loss_gradient_hook import STUDENT, listen_to_losses, sum_losses, trained_parameters
+from .measuring import loss_scale, on_every_rank
 from .passes import iterations_of_a_pass
 from .precedence import gives_way
 from .teacher_check_hook import TeacherCheckHook
@@ -208,11 +209,9 @@ class DistillAlarmHook(Hook):
     ) -> tuple[float, float] | None:
         """Norms of the gradients of the student's own losses and of the distillation, of this process."""
         sums = sum_losses(losses, lambda name: name.split('.')[0])
-        if not self._measurable or not {STUDENT, _DISTILL} <= set(sums):
+        if not on_every_rank(self._measurable and {STUDENT, _DISTILL} <= set(sums), losses):
             return None
-        # else small gradients vanish in float16; the factor is the same in both
-        scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
-        factor = scaler.get_scale() if hasattr(scaler, 'get_scale') else 1.0
+        factor = loss_scale(runner)  # the same in both norms
         try:
             own, distill = (
                 gradient_norm(factor * sums[key], parameters) for key in (STUDENT, _DISTILL)

@@ -45,7 +45,10 @@ class FeatureGradient(NamedTuple):
 
 
 def feature_gradients(
-    losses: Mapping[str, Tensor | Sequence[Tensor]], name: str, seen: Mapping[str, GatedFeature]
+    losses: Mapping[str, Tensor | Sequence[Tensor]],
+    name: str,
+    seen: Mapping[str, GatedFeature],
+    scale: float = 1.0,
 ) -> dict[str, FeatureGradient]:
     """Measures the gradients on each feature of a loss; the graph of the losses is left as it was.
 
@@ -53,6 +56,8 @@ def feature_gradients(
         losses: Of a forward pass, ``student.*`` and ``distill.*``, as mmengine takes them.
         name: The distillation loss.
         seen: Its features by name, as its gate has them.
+        scale: Factor of the losses in the backward passes, taken out of the result; see
+            :func:`~dpk_mm.engine.hooks.measuring.loss_scale`.
 
     Returns:
         By name of the feature. The distillation's gradient is that of the loss with its own weight, before the
@@ -60,8 +65,8 @@ def feature_gradients(
     """
     own = [total(losses, STUDENT), total(losses, f'{_DISTILL}.{name}')]
     gradients = [
-        _gradients(own[0], [feature.recorded for feature in seen.values()]),
-        _gradients(own[1], [feature.given for feature in seen.values()]),
+        _gradients(own[0], [feature.recorded for feature in seen.values()], scale),
+        _gradients(own[1], [feature.given for feature in seen.values()], scale),
     ]
     found = {}
     for key, task, distill in zip(seen, *gradients, strict=True):
@@ -142,9 +147,9 @@ def check_names(given: Mapping[str, Any], known: Sequence[str], user: str, argum
             )
 
 
-def _gradients(loss: Tensor | None, features: Sequence[Tensor]) -> list[Tensor]:
+def _gradients(loss: Tensor | None, features: Sequence[Tensor], scale: float) -> list[Tensor]:
     zeros = [torch.zeros((), device=feature.device) for feature in features]
     if loss is None or not loss.requires_grad or not features:
         return zeros
-    found = torch.autograd.grad(loss, features, retain_graph=True, allow_unused=True)
-    return [zero if g is None else g.float() for g, zero in zip(found, zeros, strict=True)]
+    found = torch.autograd.grad(scale * loss, features, retain_graph=True, allow_unused=True)
+    return [zero if g is None else g.float() / scale for g, zero in zip(found, zeros, strict=True)]

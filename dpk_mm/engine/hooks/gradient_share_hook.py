@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmrazor.registry import HOOKS
 from torch import Tensor
@@ -27,6 +26,7 @@ from .feature_gradients import (
 )
 from .loss_gradient_hook import listen_to_losses
 from .loss_names import monitor_name
+from .measuring import loss_scale, on_every_rank
 
 _KEY = 'gradient_share'
 REFERENCES = ('all', 'feature')
@@ -49,7 +49,8 @@ class GradientShareHook(Hook):
     trained with the weight that the loss has. What the loss's ``loss_weight`` or a level's ``weight`` is makes no
     difference to the student's gradient at a feature then, but to the modules' with SGD. Logged are
 
-    - ``train/gradient_share/distill.<loss>.<feature>``: the share that was measured, without the weight of this hook;
+    - ``train/gradient_unweighted_share/distill.<loss>.<feature>``: the share that was measured, without the weight of
+      this hook (``gradient_share`` of a ``LossGradientHook`` has it in it);
     - ``train/gradient_weight/distill.<loss>.<feature>``: that weight;
     - ``train/gradient_cosine/distill.<loss>.<feature>``: the cosine of the two gradients.
 
@@ -115,6 +116,7 @@ class GradientShareHook(Hook):
         self.reference = reference
         self.averages: dict[str, tuple[float, float]] = {}
         """Feature -> averages of the squared norms of the task's gradient and the distillation's."""
+        self._checked = False
 
     def before_run(self, runner) -> None:
         """Finds the loss, before a checkpoint is loaded."""
@@ -198,19 +200,24 @@ class GradientShareHook(Hook):
 
     def _measure(self, losses: Mapping[str, Any], runner) -> None:
         seen = self._gate.seen
-        device = next(iter(losses.values()))
-        device = device.device if isinstance(device, Tensor) else device[0].device
-        there = torch.tensor(float(bool(seen)), device=device)
-        all_reduce(there, op='min')
-        if not there or getattr(unwrap(runner.model), 'distillation_stopped', False):
+        if not seen and total(losses, f'distill.{self.loss}') is not None:
+            raise UsageError(
+                f'GradientShareHook: {self.loss} is given no feature of the student that has a gradient, so there is '
+                'nothing to weigh; record features of a part that is trained, or take the hook out.'
+            )
+        if not on_every_rank(bool(seen), losses):
             return  # a forward pass has failed, on whatever rank
+        if getattr(unwrap(runner.model), 'distillation_stopped', False):
+            return
         governed = self._governed()
         check_names(dict.fromkeys(governed), list(seen), 'GradientShareHook', 'share')
         if self.reference == 'feature':
             seen = {name: seen[name] for name in governed}
-        if not self.averages:
+        if not self.averages and not self._checked:
+            self._checked = True
             self._check_reached(losses, {name: f.recorded for name, f in seen.items()})
-        measured = averaged_over_ranks(feature_gradients(losses, self.loss, seen))
+        gradients = feature_gradients(losses, self.loss, seen, loss_scale(runner))
+        measured = averaged_over_ranks(gradients)
         found = {name: measured[name] for name in governed}
         cosines = {name: gradient.cosine() for name, gradient in found.items()}
         if self.reference == 'all':
@@ -222,7 +229,7 @@ class GradientShareHook(Hook):
         short = monitor_name(f'distill.{self.loss}')
         for name, gradient in found.items():
             for what, value in (
-                ('share', gradient.share()),
+                ('unweighted_share', gradient.share()),
                 ('cosine', cosines[name]),
                 ('weight', self._gate.factors.get(name)),
             ):

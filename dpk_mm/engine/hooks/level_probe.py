@@ -46,12 +46,20 @@ class LevelProbe:
         self._listening = measured
         self._errors = {}
 
-    def measure(self, losses: Mapping[str, Tensor | Sequence[Tensor]]) -> dict[str, float]:
-        """The numbers of a forward pass by name; the graph is left as it was."""
+    def measure(
+        self, losses: Mapping[str, Tensor | Sequence[Tensor]], scale: float = 1.0
+    ) -> dict[str, float]:
+        """The numbers of a forward pass by name; the graph is left as it was.
+
+        Args:
+            losses: As of :func:`~dpk_mm.engine.hooks.feature_gradients.feature_gradients`.
+            scale: Likewise.
+        """
         found: dict[str, float] = {}
         for name, gate in self._gates.items():
             short = monitor_name(f'distill.{name}')
-            for feature, gradient in feature_gradients(losses, name, gate.seen).items():
+            gradients = feature_gradients(losses, name, gate.seen, scale)
+            for feature, gradient in gradients.items():
                 factor = gate.factors.get(feature, 1.0)
                 found[f'gradient_share/{short}.{feature}'] = factor * gradient.share()
                 found[f'gradient_cosine/{short}.{feature}'] = gradient.cosine()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from dpk_mm.errors import UsageError
 from .feature_gradients import STUDENT, distiller_of
 from .level_probe import LevelProbe
 from .loss_names import monitor_name
+from .measuring import loss_scale, on_every_rank
 
 _LISTENERS = '_loss_listeners'
 
@@ -71,12 +73,19 @@ class LossGradientHook(Hook):
             self._probe = LevelProbe(distiller_of(runner, 'LossGradientHook by_level'))
 
         def measure(losses: Mapping[str, Any]) -> None:
-            if runner.iter % self.interval == 0:
-                for name, value in loss_gradients(losses, chosen).items():
-                    runner.message_hub.update_scalar(f'train/{name}', value)
-                if self._probe is not None:
-                    for name, value in self._probe.measure(losses).items():
-                        runner.message_hub.update_scalar(f'train/{name}', value)
+            if runner.iter % self.interval:
+                return
+            whole = any(name.startswith((f'{STUDENT}.', 'distill.')) for name in losses)
+            if not on_every_rank(whole, losses):
+                return
+            scale = loss_scale(runner)
+            found = loss_gradients(losses, chosen, scale)
+            if self._probe is not None:
+                found.update(self._probe.measure(losses, scale))
+            if scale != 1 and not all(map(math.isfinite, found.values())):
+                return  # too large a scale: the step is left out, too
+            for name, value in found.items():
+                runner.message_hub.update_scalar(f'train/{name}', value)
 
         self._stop = listen_to_losses(unwrap(runner.model), measure)
 
@@ -161,7 +170,9 @@ def listen_to_losses(
 
 
 def loss_gradients(
-    losses: Mapping[str, Tensor | Sequence[Tensor]], parameters: Sequence[Tensor]
+    losses: Mapping[str, Tensor | Sequence[Tensor]],
+    parameters: Sequence[Tensor],
+    scale: float = 1.0,
 ) -> dict[str, float]:
     """Norms of the gradients of the losses, and their cosines with the student's.
 
@@ -169,6 +180,8 @@ def loss_gradients(
         losses: Of a forward pass, as mmengine takes them: a tensor or several tensors each, of which the means are
             summed; names without "loss" are no losses. ``student.*`` are taken together.
         parameters: The gradient is taken with respect to these; it is zero where a loss does not reach them.
+        scale: Factor of the losses in the backward passes, taken out of the result; see
+            :func:`~dpk_mm.engine.hooks.measuring.loss_scale`.
 
     Returns:
         ``gradient/<name>`` and ``gradient_cosine/<name>`` -> number. The graph of the losses is left as it was.
@@ -179,7 +192,7 @@ def loss_gradients(
     found: dict[str, float] = {}
     wholes: dict[str, Tensor] = {}
     for name, total in sums.items():
-        gradient = _gradient(total, parameters)
+        gradient = _gradient(total, parameters, scale)
         whole = '.'.join(name.split('.')[:2])
         wholes[whole] = wholes[whole] + gradient if whole in wholes else gradient
         found[f'gradient/{name}'] = gradient.norm().item()
@@ -214,14 +227,16 @@ def sum_losses(
     return sums
 
 
-def _gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+def _gradient(loss: Tensor, parameters: Sequence[Tensor], scale: float) -> Tensor:
     """One vector, float32."""
     if not loss.requires_grad:
         return loss.new_zeros(sum(p.numel() for p in parameters))
-    parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    parts = torch.autograd.grad(scale * loss, parameters, retain_graph=True, allow_unused=True)
     return torch.cat(
         [
-            torch.zeros_like(p, dtype=torch.float32).flatten() if g is None else g.float().flatten()
+            torch.zeros_like(p, dtype=torch.float32).flatten()
+            if g is None
+            else g.float().flatten() / scale
             for g, p in zip(parts, parameters, strict=True)
         ]
     )

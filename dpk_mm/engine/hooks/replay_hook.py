@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmrazor.registry import HOOKS
@@ -9,6 +12,8 @@ from mmrazor.registry import HOOKS
 from dpk_mm.checkpoint.student_config import unwrap
 from dpk_mm.errors import UsageError
 
+from ...models.teacher.stored_logits import StoredLogits
+from ...models.teacher.stored_teacher import StoredTeacher
 from ..datasets.replay_dataset import ReplayDataset
 from .passes import is_iteration_based
 
@@ -21,8 +26,8 @@ class ReplayHook(Hook):
 
     Raises:
         UsageError: (a ValueError) Before training, if the training data are no ``ReplayDataset``, the loop counts
-            iterations, the preprocessor mixes the images of a batch although logits are stored, or a file of them is
-            not the one that was written.
+            iterations, the preprocessor mixes the images of a batch although logits are stored, the teacher is no
+            ``StoredTeacher`` of their classes and temperature, or a file of them is not the one that was written.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -40,11 +45,41 @@ class ReplayHook(Hook):
                     'ReplayHook: stored logits are of single images, but the batch augmentation (Mixup, CutMix) mixes '
                     'several; take train_cfg.augments out of model.architecture, or use a live teacher.'
                 )
+            model = unwrap(runner.model)
+            self._check_teacher(getattr(model, 'teacher', None), dataset.logits)
+            self._compare_temperatures(runner, model.distiller.distill_losses, dataset.logits)
             dataset.logits.check()
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Says which pass begins."""
         self._dataset(runner).set_pass(runner.epoch)
+
+    @staticmethod
+    def _check_teacher(teacher: Any, logits: StoredLogits) -> None:
+        if not isinstance(teacher, StoredTeacher):
+            raise UsageError(
+                f'ReplayHook: train_dataloader.dataset.logits is set, but model.teacher is a {type(teacher).__name__}, '
+                "which does not look at stored logits; set model.teacher.type='StoredTeacher', or leave logits out."
+            )
+        for name in ('num_classes', 'tau'):
+            own, stored = getattr(teacher, name), getattr(logits, name)
+            if own != stored:
+                raise UsageError(
+                    f'ReplayHook: model.teacher.{name} is {own}, but the logits in {str(logits.folder)!r} were stored '
+                    f'with {stored}; set it to {stored}.'
+                )
+
+    @staticmethod
+    def _compare_temperatures(
+        runner: Runner, losses: Mapping[str, Any], logits: StoredLogits
+    ) -> None:
+        for name, loss in losses.items():
+            tau = getattr(loss, 'tau', logits.tau)
+            if tau != logits.tau and logits.top_k < logits.num_classes:
+                runner.logger.warning(
+                    f'ReplayHook: tau of {name} is {tau}, but the logits that were not kept are summed at '
+                    f'{logits.tau}: its target is not quite that of the teacher; store them with --tau {tau}.'
+                )
 
     @staticmethod
     def _dataset(runner: Runner) -> ReplayDataset:

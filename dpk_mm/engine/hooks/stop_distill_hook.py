@@ -27,6 +27,7 @@ DISTILLATION_LOGS = (
     'train/gradient/distill.',
     'train/gradient_cosine/distill.',
     'train/gradient_share/distill',
+    'train/gradient_unweighted_share/distill.',
     'train/gradient_weight/distill.',
     'train/feature_distance/',
     'train/hybrid_error/',

@@ -103,7 +103,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
     ) -> None:
         if distiller is None or 'method' in kwargs:
             raise UsageError(
-                'model.distiller is missing'
+                "model.distiller is missing; give dict(type='DPKDistiller', records=..., distill_losses=...)."
                 if 'method' not in kwargs
                 else 'model.method is the short form of a config, which has to be completed before the model is built: '
                 'use tools/train.py, or cfg = dpk_mm.complete(cfg).cfg before Runner.from_cfg(cfg).'

@@ -123,14 +123,18 @@ class ModuleWarmup(nn.Module):
             )
         return not ended
 
+    def measures(self, stage: str) -> bool:
+        """Whether the error of a stage is measured in this iteration."""
+        if self.limit is None or not self.iteration or self.iteration % self.interval:
+            return False
+        return self.iteration < self.iterations and not bool(self.ended[self.stages.index(stage)])
+
     @torch.no_grad()
     def observe(self, stage: str, transform: FeatureTransform, student: Tensor, teacher: Tensor):
         """Measures the error of a stage where it is time to, with the same result on every rank."""
-        if self.limit is None or not self.iteration or self.iteration % self.interval:
+        if not self.measures(stage):
             return
         place = self.stages.index(stage)
-        if bool(self.ended[place]) or self.iteration >= self.iterations:
-            return
         tokens = transform.num_tokens((teacher.shape[-2], teacher.shape[-1]))
         index = unmasked(teacher.shape[0], tokens, teacher.device)
         hybrid = transform(student, teacher, 1.0, TokenMask(index.teacher, index.student))

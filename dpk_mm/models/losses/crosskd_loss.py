@@ -205,10 +205,10 @@ class CrossKDLoss(DistillLoss):
         classes = heads['student'].cls_out_channels
         scores, goal = (_flat(side.scores, classes) for side in (predicted, target))
         counts = counts.flatten()
-        wanted = goal.sigmoid()
-        entropy = F.binary_cross_entropy_with_logits(scores, wanted, reduction='none')
-        focus = (wanted - scores.sigmoid()).abs().pow(self.beta)
-        weight = wanted.amax(dim=1) * (counts > 0)
+        probabilities = goal.sigmoid()
+        entropy = F.binary_cross_entropy_with_logits(scores, probabilities, reduction='none')
+        focus = (probabilities - scores.sigmoid()).abs().pow(self.beta)
+        weight = probabilities.amax(dim=1) * (counts > 0)
 
         boxes, goals = (_flat(side.boxes, -1, anchors) for side in (predicted, target))
         distribution = scores.new_zeros(())

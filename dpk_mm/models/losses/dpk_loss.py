@@ -234,10 +234,11 @@ class DPKLoss(DistillLoss):
     def _warmed_up(self, name: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """The pair of a stage, the student's feature detached while the modules are warmed up."""
         assert self.module_warmup is not None
-        transform = self.transforms[name]
-        with torch.no_grad():
-            own, other, _ = self.stages[name].split(transform, student, teacher)
-        self.module_warmup.observe(name, transform, own, other)
+        if self.module_warmup.measures(name):
+            transform = self.transforms[name]
+            with torch.no_grad():
+                own, other, _ = self.stages[name].split(transform, student, teacher)
+            self.module_warmup.observe(name, transform, own, other)
         return (student.detach() if self.module_warmup.detaches(name) else student), teacher
 
     def _ratios(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:

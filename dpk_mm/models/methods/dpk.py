@@ -56,14 +56,14 @@ def _stage_weights(
         if weights not in STAGE_WEIGHTS:
             raise UsageError(
                 f'stage_weights is {weights!r}, but the sets are {", ".join(STAGE_WEIGHTS)}'
-                f'{did_you_mean(weights, STAGE_WEIGHTS)}'
+                f'{did_you_mean(weights, STAGE_WEIGHTS) or "."}'
             )
         return STAGE_WEIGHTS[weights]
     for name in weights or ():
         if name not in stages:
             raise UsageError(
                 f'stage_weights names {name!r}, but the stages are {", ".join(stages)}'
-                f'{did_you_mean(name, stages)}'
+                f'{did_you_mean(name, stages) or "."}'
             )
     return weights or {}
 

@@ -404,8 +404,14 @@ def manifold(
         **kwargs: Of ``ManifoldLoss``.
 
     Raises:
-        UsageError: (a ValueError) If the pair is one of detectors, or has no such stage.
+        UsageError: (a ValueError) If the pair is one of detectors, or has no such stage, or both ``stages`` and
+            ``blocks`` are given.
     """
+    if stages is not None and blocks is not None:
+        raise UsageError(
+            f'manifold() was given stages={tuple(stages)} and blocks={blocks}, which takes their place; give one of '
+            'them.'
+        )
     row = find_pair(pair)
     tokens = dict(
         student_extra_tokens=row.student_extra_tokens, teacher_extra_tokens=row.teacher_extra_tokens

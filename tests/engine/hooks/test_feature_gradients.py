@@ -44,3 +44,16 @@ def test_errors_of_unlike_features_are_none():
     assert error_share(torch.zeros(2, 5, 4, 4), teacher) is None
     assert error_share(torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)) is None
     assert error_share(teacher, teacher) == 0.0
+
+
+def test_small_gradients_of_float16_do_not_vanish():
+    feature = torch.ones(2, dtype=torch.float16, requires_grad=True) * 1
+    seen = {'a': GatedFeature(feature, feature.view_as(feature), None)}
+    losses = {
+        'student.loss': seen['a'].recorded.float().sum() * 1e-9,  # float16 ends at 6e-8
+        'distill.loss_x': seen['a'].given.float().sum() * 3e-9,
+    }
+    assert feature_gradients(losses, 'loss_x', seen)['a'].share() == 0.0
+    found = feature_gradients(losses, 'loss_x', seen, scale=2.0**16)['a']
+    assert found.share() == pytest.approx(3.0, rel=1e-2)
+    assert found.task.sqrt().item() == pytest.approx(2**0.5 * 1e-9, rel=1e-2)

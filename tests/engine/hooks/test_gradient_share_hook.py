@@ -2,6 +2,7 @@
 
 import io
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -42,12 +43,39 @@ def test_the_gradient_has_the_chosen_share():
     # the task pulls with 3 and 4, so a fifth of it is 0.6 and 0.8
     assert step(model, hook, runner).tolist() == pytest.approx([3 + 0.6, 4 - 0.8])
     found = scalars(runner)
-    assert found['gradient_share/distill.x.feats[0]'] == pytest.approx(10 / 3)
-    assert found['gradient_share/distill.x.feats[1]'] == pytest.approx(0.5 / 4)
+    assert found['gradient_unweighted_share/distill.x.feats[0]'] == pytest.approx(10 / 3)
+    assert found['gradient_unweighted_share/distill.x.feats[1]'] == pytest.approx(0.5 / 4)
     assert found['gradient_weight/distill.x.feats[0]'] == pytest.approx(0.06)
     assert found['gradient_weight/distill.x.feats[1]'] == pytest.approx(1.6)
     assert found['gradient_cosine/distill.x.feats[0]'] == pytest.approx(1.0)
     assert found['gradient_cosine/distill.x.feats[1]'] == pytest.approx(-1.0)
+
+
+def test_beside_a_loss_gradient_hook_each_logs_its_own_share():
+    model, hook = Toy(dict(loss_x=PullLoss([10.0, -0.5]))), build(share=0.2)
+    runner = begin(model, hook)
+    other = HOOKS.build(dict(type='mmrazor.LossGradientHook', interval=1, by_level=True))
+    other.before_train(runner)
+    step(model, hook, runner)
+    history = runner.message_hub.log_scalars
+    # with the weight that has just been set
+    assert history['train/gradient_share/distill.x.feats[0]'].data[0].tolist() == [
+        pytest.approx(0.2)
+    ]
+    assert history['train/gradient_unweighted_share/distill.x.feats[0]'].data[0].tolist() == [
+        pytest.approx(10 / 3)
+    ]
+
+
+def test_gradients_that_float16_has_only_with_the_loss_scale():
+    model, hook = Toy(dict(loss_x=PullLoss([10.0, -0.5]))).half(), build(share=0.2)
+    runner = begin(model, hook)
+    scaler = SimpleNamespace(get_scale=lambda: 2.0**16)
+    runner.optim_wrapper = SimpleNamespace(loss_scaler=scaler)
+    losses = model(INPUTS.half())
+    model.parse_losses({name: 1e-9 * value.float() for name, value in losses.items()})
+    factors = model.distiller.gate('loss_x').factors
+    assert factors == pytest.approx({'feats[0]': 0.06, 'feats[1]': 1.6}, rel=1e-2)
 
 
 @pytest.mark.parametrize('weight', [1.0, 50.0])
@@ -67,7 +95,7 @@ def test_the_share_is_of_the_task_on_all_features():
     hook = HOOKS.build(dict(type='mmrazor.GradientShareHook', share=0.5))
     runner = begin(model, hook)
     assert step(model, hook, runner).tolist() == pytest.approx([3 + 10.0, -1.5])
-    assert scalars(runner)['gradient_share/distill.x.P5'] == pytest.approx(0.5 / 3)
+    assert scalars(runner)['gradient_unweighted_share/distill.x.P5'] == pytest.approx(0.5 / 3)
     assert scalars(runner)['gradient_cosine/distill.x.P5'] == 0.0
     model = Toy(dict(loss_x=PullLoss([10.0, -0.5])))
     hook = HOOKS.build(dict(type='mmrazor.GradientShareHook', share=0.2))
@@ -224,6 +252,14 @@ def test_a_feature_that_the_student_does_not_use():
 
     model.forward = without_task
     with pytest.raises(UsageError, match=r'do not depend on the feature feats\[0\] of loss_x'):
+        step(model, hook, runner)
+
+
+def test_features_without_a_gradient_are_refused():
+    model, hook = Toy(dict(loss_x=PullLoss([1.0, 1.0]))), build(share=1.0)
+    runner = begin(model, hook)
+    model.student.w.requires_grad_(False)
+    with pytest.raises(UsageError, match='loss_x is given no feature of the student that has a'):
         step(model, hook, runner)
 
 

@@ -1,6 +1,7 @@
 """A short training with a live teacher, and the same with its stored logits."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 from PIL import Image
 
+from dpk_mm.engine.hooks import ReplayHook
 from dpk_mm.engine.runner import store_logits as module
 from dpk_mm.engine.runner.store_logits import store_logits
 from dpk_mm.models.methods import kd
@@ -149,6 +151,14 @@ def test_what_does_not_fit_is_said_before_the_first_step(cfg, tmp_path):
     mixed.model.architecture.train_cfg = dict(augments=dict(type='Mixup', alpha=0.2))
     with pytest.raises(ValueError, match='take train_cfg.augments out'):
         train(mixed)
+    live = replayed(cfg, tmp_path / 'logits')
+    live.model.teacher = classifier(16)
+    with pytest.raises(ValueError, match='is a ImageClassifier, which does not look at stored'):
+        train(live)
+    warmer = replayed(cfg, tmp_path / 'logits')
+    warmer.model.teacher.tau = 1.0
+    with pytest.raises(ValueError, match='tau is 1.0, but the logits in .* were stored with 4.0'):
+        train(warmer)
     iterations = replayed(cfg, tmp_path / 'logits')
     iterations.train_cfg = dict(by_epoch=False, max_iters=3)
     with pytest.raises(ValueError, match='train_cfg counts iterations'):
@@ -161,3 +171,13 @@ def test_what_does_not_fit_is_said_before_the_first_step(cfg, tmp_path):
         train(replayed(cfg, tmp_path / 'logits'))
     with pytest.raises(ValueError, match="no record 'feats', only logits"):
         store(cfg, tmp_path / 'other', record='feats')
+
+
+@pytest.mark.parametrize(('tau', 'top_k', 'said'), [(4.0, 3, 0), (1.0, 5, 0), (1.0, 3, 1)])
+def test_a_loss_of_another_temperature_is_said(tau, top_k, said):
+    lines = []
+    runner = SimpleNamespace(logger=SimpleNamespace(warning=lines.append))
+    losses = dict(loss_kd=SimpleNamespace(tau=tau), loss_hard=object())
+    stored = SimpleNamespace(tau=4.0, top_k=top_k, num_classes=5)
+    ReplayHook._compare_temperatures(runner, losses, stored)
+    assert len(lines) == said and all('tau of loss_kd is 1.0' in line for line in lines)

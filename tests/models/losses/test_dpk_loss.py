@@ -9,6 +9,7 @@ from torch import nn
 from dpk_mm.errors import UsageError
 from dpk_mm.functional import random_mask
 from dpk_mm.functional.feature_error import channel_scale
+from dpk_mm.models.loss_parts.stage import Stage
 from dpk_mm.models.losses.dpk_loss import DPKLoss
 from dpk_mm.modules import CKAMaskRatio, FixedMaskRatio, build_mask
 from dpk_mm.modules.transformer import Attention
@@ -661,3 +662,16 @@ def test_a_warm_up_of_the_modules_sends_nothing_to_the_student():
     assert values == [values[0]] * 3  # the loss itself is the same
     with pytest.raises(ValueError, match='DPKLoss: module_warmup needs iterations'):
         _loss(module_warmup={})
+
+
+def test_a_warm_up_cuts_windows_only_where_it_measures(monkeypatch):
+    loss = _loss(module_warmup=dict(iterations=10, error=0.1, interval=4))
+    calls = []
+    split = Stage.split
+    monkeypatch.setattr(Stage, 'split', lambda *args: calls.append(1) or split(*args))
+    counts = []
+    for loss.module_warmup.iteration in (3, 4, 12):
+        calls.clear()
+        loss(_features(3, 1), _features(5, 2))
+        counts.append(len(calls) / len(loss.stages))
+    assert counts == [1, 2, 1]
