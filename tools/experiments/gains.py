@@ -13,7 +13,7 @@ from dpk_mm.analysis.training_curves import Scalars, load_scalars
 
 from .groups import PART_NAMES, TEACHER, evaluated_parts, find_reference, group_results
 from .intervals import paired_difference
-from .tables import format_difference, format_spread
+from .tables import format_difference, format_spread, markdown
 
 #: Key in the table's file -> beginning of the names in the log.
 MEASURES = {
@@ -117,7 +117,7 @@ def gains_table(results: Sequence[Mapping[str, Any]], references: Sequence[str])
             ]
             cells.append(_thirds(pairs))
         lines.append(cells)
-    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+    return markdown(lines)
 
 
 LEGEND = (
