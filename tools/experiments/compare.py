@@ -22,7 +22,7 @@ from dpk_mm.errors import UsageError
 from tools.experiments.comparison_report import write_comparison
 from tools.experiments.compose import EQUAL, PUBLISHED, Comparison, find_facts, read_pair
 from tools.experiments.console import GridConsole
-from tools.experiments.data import prepare
+from tools.experiments.data import DRAWN, prepare
 from tools.experiments.grid import Entry, Grid
 from tools.experiments.methods import METHODS, find_methods, fitting_methods
 from tools.experiments.results import RESULTS_FILE, read_results, usable_cores
@@ -322,10 +322,10 @@ def main() -> int:
             raise UsageError(f'--teacher-ckpt: there is no file {teacher_ckpt}.')
         teacher_ckpt = os.path.abspath(teacher_ckpt)  # trainings run in the repository
     spec = pair.comparison.get('data') or {}
-    if args.data is not None and not spec:
+    if args.data is not None and (not spec or spec.get('kind') in DRAWN):
+        how = 'draws its data' if spec else 'names its data itself'
         raise UsageError(
-            f'--data was given, but {pair.path} names its data itself: leave the option out, or give the places with '
-            '--cfg-options.'
+            f'--data was given, but {pair.path} {how}: leave the option out, or give the places with --cfg-options.'
         )
     data_options = prepare(spec, args.data, folder / 'data')
     facts = find_facts(pair, {**data_options, **(args.cfg_options or {})})

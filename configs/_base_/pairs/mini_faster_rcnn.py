@@ -28,8 +28,10 @@ default_hooks = dict(
     distill_alarm=dict(type='mmrazor.DistillAlarmHook'),
 )
 
-# How tools/experiments/compare.py trains the teacher: as configs/mini/faster_rcnn_teacher.py does.
+# How tools/experiments/compare.py draws the images, with 300 that are held out, and trains the teacher: as
+# configs/mini/faster_rcnn_teacher.py does.
 comparison = dict(
+    data=dict(kind='shapes'),
     teacher=dict(
         train_cfg=dict(max_epochs=18),
         param_scheduler=[
@@ -42,5 +44,5 @@ comparison = dict(
                 convert_to_iter_based=True,
             ),
         ],
-    )
+    ),
 )

@@ -29,8 +29,10 @@ default_hooks = dict(
     distill_alarm=dict(type='mmrazor.DistillAlarmHook'),
 )
 
-# How tools/experiments/compare.py trains the teacher: as configs/mini/retinanet_teacher.py does.
+# How tools/experiments/compare.py draws the images, with 300 that are held out, and trains the teacher: as
+# configs/mini/retinanet_teacher.py does.
 comparison = dict(
+    data=dict(kind='shapes'),
     teacher=dict(
         train_cfg=dict(max_epochs=18),
         param_scheduler=[
@@ -43,5 +45,5 @@ comparison = dict(
                 convert_to_iter_based=True,
             ),
         ],
-    )
+    ),
 )

@@ -93,6 +93,7 @@ def test_the_defaults_are_all_methods_both_weights_and_three_seeds():
         (['mini_cifar100', '--methods', 'kd'], 'needs the image_folders data'),
         (['mini_faster_rcnn', '--methods', 'kd'], 'kd acts in classification'),
         (['cifar100/resnet56_resnet20', '--methods', 'kd', '--data', 'x'], 'names its data itself'),
+        (['mini_retinanet', '--methods', 'fgd', '--data', 'x'], 'draws its data'),
     ],
 )
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from tools.experiments.compose import (
     find_facts,
     read_pair,
 )
+from tools.experiments.data import prepare
 from tools.experiments.methods import CLASSIFICATION, DETECTION, find_methods, fitting_methods
 
 ROOT = Path(__file__).parents[3]
@@ -274,6 +275,17 @@ def test_schedules_of_teachers_end_with_their_training(name):
         own = Config.fromfile(ROOT / f'configs/mini/{name.removeprefix("mini_")}_teacher.py')
         assert own.train_cfg.max_epochs == found.train_cfg.max_epochs
         assert own.param_scheduler == scheduler
+
+
+@pytest.mark.parametrize('name', ['mini_faster_rcnn', 'mini_retinanet'])
+def test_the_held_out_shapes_are_not_those_of_the_validation(name, tmp_path, monkeypatch):
+    monkeypatch.setattr('tools.experiments.data.generate_shapes', lambda *args, **kwargs: None)
+    pair = read_pair(name, ROOT)
+    cfg = pair.cfg.copy()
+    cfg.merge_from_dict(prepare(pair.comparison['data'], None, tmp_path))
+    roots = {cfg[f'{part}_dataloader'].dataset.data_root for part in ('val', 'test')}
+    files = {cfg[f'{part}_evaluator'].ann_file for part in ('val', 'test')}
+    assert len(roots) == len(files) == 2
 
 
 def test_the_text_of_a_config_holds_any_value():
