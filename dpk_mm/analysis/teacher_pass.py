@@ -117,6 +117,8 @@ def measure_teacher(
         correct: list[bool] = []
         ids: list[Any] = []
         seen = 0
+        if cuda:  # else the largest of several teachers would count for all after it
+            torch.cuda.reset_peak_memory_stats(device)
         for batch in loader:
             if seen + batch_size > images:
                 break
@@ -147,7 +149,7 @@ def measure_teacher(
         milliseconds=clock.milliseconds(batch_size),
         parameters=sum(p.numel() for p in model.teacher.parameters()),
         megabytes=_megabytes(model.teacher),
-        peak_megabytes=torch.cuda.max_memory_allocated() / 1e6 if cuda else None,
+        peak_megabytes=torch.cuda.max_memory_allocated(device) / 1e6 if cuda else None,
         cka=cka,
     )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import copy
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from dpk_mm.errors import UsageError
 from tools.experiments.comparison_report import write_comparison
 from tools.experiments.compose import EQUAL, PUBLISHED, Comparison, find_facts, read_pair
 from tools.experiments.console import GridConsole
-from tools.experiments.data import prepare
+from tools.experiments.data import DRAWN, prepare
 from tools.experiments.grid import Entry, Grid
 from tools.experiments.methods import METHODS, find_methods, fitting_methods
 from tools.experiments.results import RESULTS_FILE, read_results, usable_cores
@@ -173,9 +175,65 @@ class Driver:
                     }
         return found
 
+    def current(
+        self, results: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Takes results apart that cannot be compared with those of this call.
+
+        Args:
+            results: Of the folder, of methods and seeds that this call may not name.
+
+        Returns:
+            Those that the configs and options of now give, and the names of the entries of others.
+        """
+        whole = copy.copy(self)
+        names = [*self.comparison.names, *(result['method'] for result in results)]
+        whole.comparison = self.comparison.of(names, {result['seed'] for result in results})
+        factors = {name: self._shares.known(name) for name in whole.comparison.names}
+        measured = {name: own for name, own in factors.items() if own is not None}
+        kept: dict[str, dict[str, Any]] = {}
+        for of_methods in (dict.fromkeys(factors), measured):
+            runner = self._runner(whole._of_seeds(of_methods))
+            kept |= {result['entry']: result for result in runner.of_these_settings()}
+        entries = [result['entry'] for result in results]
+        return [kept[e] for e in entries if e in kept], [e for e in entries if e not in kept]
+
+    def check_options(self, options: Mapping[str, Any], weights: Sequence[str]) -> None:
+        """Looks for options of all trainings that would undo what sets one apart from the others.
+
+        Args:
+            options: ``--cfg-options`` of the call.
+            weights: That are compared.
+
+        Raises:
+            UsageError: If there is one.
+        """
+        comparison = self.comparison
+        own: dict[str, str] = {
+            'randomness.seed': 'every training',
+            'model.teacher_ckpt': 'students',
+        }
+        for entry in self._of_seeds(dict.fromkeys(comparison.names)):
+            own |= dict.fromkeys((*entry.options, *entry.checkpoints), entry.name)
+        for name in comparison.names:
+            if METHODS[name].first_stage is not None:
+                own['train_cfg.max_epochs'] = f'the first stage of {name}'
+            if EQUAL in weights:
+                losses = comparison.changes[name]['model']['distiller']['distill_losses']
+                entry = comparison.student(
+                    name, comparison.seeds[0], EQUAL, dict.fromkeys(losses, 1.0)
+                )
+                own |= dict.fromkeys(entry.options, entry.name)
+        for key in options:
+            if key in own:
+                raise UsageError(
+                    f'--cfg-options {key}: the comparison sets it itself for {own[key]}; leave the option or the '
+                    'method out, or write the value into a pair of your own.'
+                )
+
     def shares(self) -> dict[str, Any]:
         """What was measured, by method."""
-        return {name: self._shares.read(name) for name in self.comparison.names}
+        return {name: self._shares.read(name) for name in METHODS}
 
     def _of_seeds(self, factors: dict[str, dict[str, float] | None]) -> list[Entry]:
         """Baseline and students, seed by seed: a comparison that is stopped early has whole ones."""
@@ -258,26 +316,30 @@ def main() -> int:
     folder = (args.work_dir or root / 'work_dirs' / 'compare' / pair.name).resolve()
     if args.smoke:
         folder = folder.with_name(f'{folder.name}_smoke')
+    teacher_ckpt = args.teacher_ckpt
+    if teacher_ckpt is not None and '://' not in teacher_ckpt:
+        if not Path(teacher_ckpt).is_file():
+            raise UsageError(f'--teacher-ckpt: there is no file {teacher_ckpt}.')
+        teacher_ckpt = os.path.abspath(teacher_ckpt)  # trainings run in the repository
     spec = pair.comparison.get('data') or {}
-    if args.data is not None and not spec:
+    if args.data is not None and (not spec or spec.get('kind') in DRAWN):
+        how = 'draws its data' if spec else 'names its data itself'
         raise UsageError(
-            f'--data was given, but {pair.path} names its data itself: leave the option out, or give the places with '
-            '--cfg-options.'
+            f'--data was given, but {pair.path} {how}: leave the option out, or give the places with --cfg-options.'
         )
     data_options = prepare(spec, args.data, folder / 'data')
     facts = find_facts(pair, {**data_options, **(args.cfg_options or {})})
     if args.methods == 'all':
-        names, left_out = fitting_methods(names, facts, pair.comparison, args.teacher_ckpt)
+        names, left_out = fitting_methods(names, facts, pair.comparison, teacher_ckpt)
         for name, why in left_out.items():
             console.print(f'{name} is left out: {why}', highlight=False)
-    comparison = Comparison(
-        pair, facts, names, args.seeds, folder / 'configs', root, args.teacher_ckpt
-    )
+    comparison = Comparison(pair, facts, names, args.seeds, folder / 'configs', root, teacher_ckpt)
     extra = {**(SMOKE if args.smoke else {}), **(args.cfg_options or {})}
     driver = Driver(
         comparison, data_options, extra, folder, root, args.workers, args.batches, console
     )
     weights = [WEIGHTS[name] for name in args.weights]
+    driver.check_options(args.cfg_options or {}, weights)
     if args.list:
         for name, state in driver.status(weights).items():
             console.print(f'{name:26}{state}', markup=False, highlight=False)
@@ -297,7 +359,14 @@ def main() -> int:
             soft_wrap=True,
         )
     if driver.results.is_file():
-        results = read_results(driver.results)
+        results, others = driver.current(read_results(driver.results))
+        if others:
+            console.print(
+                f'Not in the table, since they were made with other settings: {", ".join(others)}.',
+                highlight=False,
+            )
+        if not results:
+            return 1 if summary.failed else 0
         remark = 'A smoke run: its numbers mean nothing.' if args.smoke else ''
         for file in write_comparison(
             results, driver.shares(), args.out or folder, pair.name, remark

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pprint
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,17 @@ from dpk_mm.models.pairs import PAIRS, find_pair
 from .comparison_report import BASELINE, FIRST_STAGE
 from .grid import Entry
 from .groups import TEACHER
-from .methods import CLASSIFICATION, DETECTION, METHODS, Changes, Facts, cross_entropy_weight
+from .methods import (
+    CLASSIFICATION,
+    DETECTION,
+    METHODS,
+    Changes,
+    Facts,
+    cross_entropy_weight,
+    fitting_methods,
+)
+from .teacher_selection.candidates import plain_training
+from .teacher_selection.passes import digest
 
 PUBLISHED, EQUAL = 'published', 'equal share'
 #: Folder of the pairs, relative to the repository.
@@ -207,7 +217,9 @@ def _batch_normalisations(teacher: nn.Module) -> tuple[str, ...] | None:
 class Comparison:
     """The trainings that a comparison on a pair consists of.
 
-    Configs are whole texts, so that each can be trained with ``tools/train.py`` by itself.
+    Configs are whole texts, so that each can be trained with ``tools/train.py`` by itself. No student inherits parts of
+    its teacher, whatever the pair says: the student alone cannot, and its difference to the others would be that of
+    the inherited parts and the method together.
 
     Args:
         pair: The pair.
@@ -236,6 +248,11 @@ class Comparison:
         self._folder = folder
         self._root = root
         self._teacher_ckpt = teacher_ckpt
+        if pair.cfg.model.get('student_ckpt'):
+            raise UsageError(
+                f'{pair.path}: model.student_ckpt would start the distilled students from a checkpoint, and the '
+                'student alone from random weights: leave it out, or set init_cfg of the backbone, which both read.'
+            )
         self._configs: dict[str, str] = {}
         self.changes = {name: METHODS[name].changes(facts) for name in names}
         kinds = {METHODS[name].teacher for name in names}
@@ -249,6 +266,25 @@ class Comparison:
                 'eskd trains a teacher that is stopped early, but --teacher-ckpt gives one that is trained: leave one '
                 'of the two out.'
             )
+
+    def of(self, names: Iterable[str], seeds: Iterable[int]) -> Comparison:
+        """The same with other seeds, and with those of the named methods that fit."""
+        named = set(names)
+        fitting, _ = fitting_methods(
+            [name for name, m in METHODS.items() if name in named and m.task == self.pair.task],
+            self.facts,
+            self.pair.comparison,
+            self._teacher_ckpt,
+        )
+        return Comparison(
+            self.pair,
+            self.facts,
+            fitting,
+            sorted(seeds),
+            self._folder,
+            self._root,
+            self._teacher_ckpt,
+        )
 
     def teachers(self, seed: int) -> list[Entry]:
         """Trainings without a student: the teacher, one that is stopped early, assistants."""
@@ -276,7 +312,7 @@ class Comparison:
         for name in self.names:
             first = METHODS[name].first_stage
             if first is not None:
-                config = self._write(f'{name}_first', _merged(self.pair.cfg, first(self.facts)))
+                config = self._write(f'{name}_first', self._distillation(first(self.facts)))
                 found.append(
                     Entry(
                         f'{name}-first-s{seed}',
@@ -327,11 +363,20 @@ class Comparison:
 
     def student_config(self, name: str) -> str:
         """Writes the config of a method; its path."""
-        cfg = _merged(self.pair.cfg, self.changes[name])
+        cfg = self._distillation(self.changes[name])
         if METHODS[name].teacher == 'assistant':
             change = self.pair.comparison['assistants'][-1]
             cfg = _merged(cfg, dict(model=dict(teacher=change)))
         return self._write(name, cfg)
+
+    def _distillation(self, changes: Mapping[str, Any]) -> Config:
+        cfg = _merged(self.pair.cfg, changes)
+        if cfg.model.get('inherit'):
+            cfg.model.inherit = None
+        if self._teacher_ckpt is not None:
+            # a checkpoint that changed under the same name is another teacher
+            cfg.teacher_digest = digest(Config(), self._teacher_ckpt)
+        return cfg
 
     def _taught(self, seed: int, teacher: str = 'teacher') -> dict[str, Any]:
         """What an entry has of its teacher."""
@@ -396,11 +441,9 @@ class Comparison:
 def _plain_model(cfg: Config, side: str) -> Config:
     """The config of one of the two networks by itself."""
     content = cfg.to_dict()
-    content['model'] = content['model'][side]
-    hooks = content.get('default_hooks') or {}
-    hooks.pop('student_checkpoint', None)
+    content['model']['architecture'] = content['model'][side]
     content.pop('find_unused_parameters', None)
-    return Config(content)
+    return plain_training(Config(content))
 
 
 def _merged(cfg: Config, changes: Mapping[str, Any]) -> Config:

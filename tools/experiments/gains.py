@@ -13,7 +13,7 @@ from dpk_mm.analysis.training_curves import Scalars, load_scalars
 
 from .groups import PART_NAMES, TEACHER, evaluated_parts, find_reference, group_results
 from .intervals import paired_difference
-from .tables import format_difference, format_spread
+from .tables import format_difference, format_spread, markdown
 
 #: Key in the table's file -> beginning of the names in the log.
 MEASURES = {
@@ -78,12 +78,15 @@ def collect(
     return collected
 
 
-def gains_table(results: Sequence[Mapping[str, Any]], references: Sequence[str]) -> str:
+def gains_table(
+    results: Sequence[Mapping[str, Any]], references: Sequence[str], confidence: float = 0.95
+) -> str:
     """Markdown: a line for each row of the grid.
 
     Args:
         results: As :func:`collect` gives them.
         references: Methods to compare with; one without results gives no column.
+        confidence: Of the intervals, in (0, 1).
     """
     groups = [group for group in group_results(results) if group.method != TEACHER]
     parts = evaluated_parts(results)
@@ -98,7 +101,7 @@ def gains_table(results: Sequence[Mapping[str, Any]], references: Sequence[str])
     ]
     titles = dict(share='share', cosine='cosine', distance='S to T', hybrid='hybrid to T')
     header = ['row', 'n', *(PART_NAMES[part] for part in parts)]
-    header += [f'minus {name} [95 %]' for name in references]
+    header += [f'minus {name} [{100 * confidence:g} %]' for name in references]
     header += [f'{level}: {titles[measure]}' for measure, level in columns]
     lines = [header, ['---', *['---:'] * (len(header) - 1)]]
     for group in groups:
@@ -107,7 +110,9 @@ def gains_table(results: Sequence[Mapping[str, Any]], references: Sequence[str])
         cells += [format_spread(group.scores(part)) for part in parts]
         for name in references:
             other = find_reference(groups, group, name)
-            difference = None if other is None else paired_difference(own, other.scores(parts[-1]))
+            difference = None
+            if other is not None:
+                difference = paired_difference(own, other.scores(parts[-1]), confidence)
             cells.append(format_difference(difference))
         for measure, level in columns:
             pairs = [
@@ -117,7 +122,7 @@ def gains_table(results: Sequence[Mapping[str, Any]], references: Sequence[str])
             ]
             cells.append(_thirds(pairs))
         lines.append(cells)
-    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+    return markdown(lines)
 
 
 LEGEND = (

@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dpk_mm.cli.errors import readable_errors
+from dpk_mm.errors import UsageError
 from dpk_mm.fileio import write_text_atomically
 from tools.experiments.gains import LEGEND, collect, gains_table
 from tools.experiments.results import read_results
@@ -20,16 +21,26 @@ def parse_args() -> argparse.Namespace:
         '--out', type=Path, required=True, help='folder of the table and its numbers'
     )
     parser.add_argument('--levels', nargs='*', default=['P2', 'P3', 'P4', 'P5'], help='of the neck')
-    parser.add_argument('--references', nargs='+', default=['fgd', 'fgd_without'])
+    parser.add_argument(
+        '--references',
+        nargs='+',
+        default=['fgd', 'fgd_without', 'kd', 'fitnets', 'fitnets_share'],
+        help='methods to compare with, as far as there are results of them (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--confidence', type=float, default=0.95, help='of the intervals (default: 0.95)'
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
+    if not 0 < args.confidence < 1:
+        raise UsageError(f'--confidence must be between 0 and 1, but is {args.confidence:g}.')
     results = collect(list(read_results(args.results)), args.results.parent, args.levels)
     grid = results[0]['grid']
     heading = results[-1].get('title') or grid
-    table = gains_table(results, args.references)
+    table = gains_table(results, args.references, args.confidence)
     page, numbers = args.out / f'{grid}_gains.md', args.out / f'{grid}_gains.jsonl'
     write_text_atomically(page, f'# {heading}\n\n{table}\n{LEGEND}\n')
     write_text_atomically(numbers, ''.join(json.dumps(result) + '\n' for result in results))

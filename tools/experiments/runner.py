@@ -93,7 +93,7 @@ class GridRunner:
 
         Args:
             only: Shell pattern of names; the entries that they need come along. None for all.
-            lock: That of the folder, see ``state.exclusive``, if the caller holds it.
+            lock: That of the folder, see ``dpk_mm.cli.lock.exclusive``, if the caller holds it.
 
         Returns:
             What was done. An entry that fails is named there.
@@ -134,6 +134,17 @@ class GridRunner:
                 started = last_checkpoint(self.folder / entry.name) is not None
                 found[entry.name] = 'started' if started else 'missing'
         return found
+
+    def of_these_settings(self) -> list[dict[str, Any]]:
+        """Results of the grid's entries that were made with the configs, options and teachers that these have now."""
+        self.results.load()
+        known = {result['entry'] for result in self.results}
+        return [
+            self.results[entry.name]
+            for entry in self.grid.entries
+            if known.issuperset((entry.name, *entry.needs))
+            and self.results[entry.name]['inputs'] == self.commands.inputs(entry)
+        ]
 
     def _run_all(self, entries: Sequence[Entry], entry_run: EntryRun) -> Summary:
         summary = Summary()

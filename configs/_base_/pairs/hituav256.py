@@ -57,5 +57,14 @@ comparison = dict(
     pair='mini/faster_rcnn',
     data=dict(kind='coco_split', num_val=150),
     # four times the student's images
-    teacher=dict(train_dataloader=dict(dataset=dict(indices=1200)), train_cfg=dict(max_epochs=6)),
+    teacher=dict(
+        train_dataloader=dict(dataset=dict(indices=1200)),
+        train_cfg=dict(max_epochs=6),
+        param_scheduler=[
+            dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+            dict(
+                type='CosineAnnealingLR', T_max=6, end=6, by_epoch=True, convert_to_iter_based=True
+            ),
+        ],
+    ),
 )

@@ -29,15 +29,21 @@ default_hooks = dict(
     distill_alarm=dict(type='mmrazor.DistillAlarmHook'),
 )
 
-# How tools/experiments/compare.py trains the teacher.
+# How tools/experiments/compare.py draws the images, with 300 that are held out, and trains the teacher: as
+# configs/mini/retinanet_teacher.py does.
 comparison = dict(
+    data=dict(kind='shapes'),
     teacher=dict(
-        train_cfg=dict(max_epochs=8),
+        train_cfg=dict(max_epochs=18),
         param_scheduler=[
             dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
             dict(
-                type='CosineAnnealingLR', T_max=8, end=8, by_epoch=True, convert_to_iter_based=True
+                type='CosineAnnealingLR',
+                T_max=18,
+                end=18,
+                by_epoch=True,
+                convert_to_iter_based=True,
             ),
         ],
-    )
+    ),
 )

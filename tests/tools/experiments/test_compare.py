@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from dpk_mm.errors import UsageError
 from tools.experiments.compare import Driver, parse_args
 from tools.experiments.compose import EQUAL, PUBLISHED, Comparison, find_facts, read_pair
 from tools.experiments.grid import Grid
+from tools.experiments.results import read_results
 from tools.experiments.runner import Summary
 
 ROOT = Path(__file__).parents[3]
@@ -87,9 +89,11 @@ def test_the_defaults_are_all_methods_both_weights_and_three_seeds():
     [
         (['mini_cifar10'], 'did you mean mini_cifar100'),
         (['mini_cifar100', '--methods', 'kdd'], 'did you mean kd'),
+        (['mini_cifar100', '--methods', 'kd', '--teacher-ckpt', 'no.pth'], 'no file no.pth'),
         (['mini_cifar100', '--methods', 'kd'], 'needs the image_folders data'),
         (['mini_faster_rcnn', '--methods', 'kd'], 'kd acts in classification'),
         (['cifar100/resnet56_resnet20', '--methods', 'kd', '--data', 'x'], 'names its data itself'),
+        (['mini_retinanet', '--methods', 'fgd', '--data', 'x'], 'draws its data'),
     ],
 )
 @pytest.mark.slow
@@ -100,3 +104,51 @@ def test_bad_arguments_are_one_sentence(arguments, message, tmp_path):
     )
     assert done.returncode != 0
     assert message in done.stderr and 'Traceback' not in done.stderr
+
+
+def result_of(runner, name):
+    """A line of the results file, as far as it is looked at here."""
+    entry = runner.grid[name]
+    return dict(
+        grid=runner.grid.name,
+        entry=name,
+        method=entry.method,
+        seed=entry.seed,
+        checkpoint=f'{name}/epoch_1.pth',
+        finished_at=1.0,
+        inputs=runner.commands.inputs(entry),
+    )
+
+
+def test_results_of_other_options_are_not_compared(driver):
+    found, _ = driver
+    entries = found._of_seeds(dict.fromkeys(found.comparison.names))
+    runner = found._runner(entries)
+    for name in ('baseline-s0', 'teacher-s0', 'kd-published-s0'):
+        runner.results.record(name, result_of(runner, name))
+    found._extra_options = {'train_dataloader.batch_size': 16}
+    runner = found._runner(entries)
+    runner.results.load()
+    runner.results.record('dkd-published-s0', result_of(runner, 'dkd-published-s0'))
+    found._extra_options = {}
+    # a call that names neither of the methods
+    found.comparison = found.comparison.of(['ab'], [0])
+    kept, others = found.current(read_results(found.results))
+    assert {result['entry'] for result in kept} == {'baseline-s0', 'teacher-s0', 'kd-published-s0'}
+    assert others == ['dkd-published-s0']
+
+
+@pytest.mark.parametrize(
+    ('key', 'who'),
+    [
+        ('train_cfg.max_epochs', 'the first stage of ft'),
+        ('randomness.seed', 'every training'),
+        ('model.distiller.distill_losses.loss_kd.loss_weight', 'eskd-equal-s0'),
+        ('model.distiller.distill_losses.loss_ft.paraphraser_ckpt', 'ft-published-s1'),
+    ],
+)
+def test_options_that_would_undo_what_sets_a_training_apart_are_refused(driver, key, who):
+    found, _ = driver
+    with pytest.raises(UsageError, match=f'{key}: .* for {who}'):
+        found.check_options({key: 1}, [PUBLISHED, EQUAL])
+    found.check_options({'train_dataloader.batch_size': 16}, [PUBLISHED, EQUAL])

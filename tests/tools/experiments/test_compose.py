@@ -8,10 +8,13 @@ from tools.experiments.compose import (
     EQUAL,
     PUBLISHED,
     Comparison,
+    _merged,
+    _plain_model,
     config_text,
     find_facts,
     read_pair,
 )
+from tools.experiments.data import prepare
 from tools.experiments.methods import CLASSIFICATION, DETECTION, find_methods, fitting_methods
 
 ROOT = Path(__file__).parents[3]
@@ -226,6 +229,63 @@ def test_a_given_teacher_is_not_trained(comparison):
     assert made.teachers(0) == []
     student = made.student('kd', 0, PUBLISHED)
     assert student.needs == () and student.options == {'model.teacher_ckpt': 'some/teacher.pth'}
+
+
+def test_a_teacher_that_changed_under_the_same_name_is_another_one(comparison, tmp_path):
+    file = tmp_path / 'teacher.pth'
+    texts = []
+    for content in ('a', 'longer'):
+        file.write_text(content)
+        made = comparison(['kd'], teacher_ckpt=str(file))
+        texts.append([Path(made.student_config('kd')).read_text(), made.baseline(0)])
+    assert texts[0][0] != texts[1][0] and texts[0][1] == texts[1][1]
+
+
+@pytest.mark.parametrize('name', ['hituav256', 'mini_faster_rcnn', 'mini_retinanet'])
+def test_students_begin_as_the_student_alone_does(no_images, tmp_path, name):
+    pair = read_pair(name, ROOT)
+    assert pair.cfg.model.inherit
+    made = Comparison(pair, find_facts(pair, {}), ['fgd'], [0], tmp_path, ROOT)
+    student = Config.fromfile(made.student_config('fgd'), import_custom_modules=False)
+    baseline = Config.fromfile(made.baseline(0).config, import_custom_modules=False)
+    assert student.model.inherit is None
+    assert student.model.architecture == baseline.model
+    same = ('train_cfg', 'param_scheduler', 'optim_wrapper', 'train_dataloader')
+    assert all(student[key] == baseline[key] for key in same)
+    assert not any('mmrazor.' in hook['type'] for hook in baseline.default_hooks.values())
+
+
+def test_students_from_a_checkpoint_have_no_equal_baseline(facts, tmp_path):
+    pair = read_pair(PAIR, ROOT)
+    pair.cfg.model.student_ckpt = 's.pth'
+    with pytest.raises(UsageError, match='the student alone from random weights'):
+        Comparison(pair, facts, ['kd'], [0], tmp_path, ROOT)
+
+
+@pytest.mark.parametrize(
+    'name', ['mini_cifar100', 'hituav256', 'mini_faster_rcnn', 'mini_retinanet']
+)
+def test_schedules_of_teachers_end_with_their_training(name):
+    pair = read_pair(name, ROOT)
+    found = _merged(_plain_model(pair.cfg, 'teacher'), pair.comparison['teacher'])
+    scheduler = found.param_scheduler
+    last = scheduler[-1] if isinstance(scheduler, list) else scheduler
+    assert last['end'] == last['T_max'] == found.train_cfg.max_epochs
+    if 'hituav' not in name and pair.task == DETECTION:
+        own = Config.fromfile(ROOT / f'configs/mini/{name.removeprefix("mini_")}_teacher.py')
+        assert own.train_cfg.max_epochs == found.train_cfg.max_epochs
+        assert own.param_scheduler == scheduler
+
+
+@pytest.mark.parametrize('name', ['mini_faster_rcnn', 'mini_retinanet'])
+def test_the_held_out_shapes_are_not_those_of_the_validation(name, tmp_path, monkeypatch):
+    monkeypatch.setattr('tools.experiments.data.generate_shapes', lambda *args, **kwargs: None)
+    pair = read_pair(name, ROOT)
+    cfg = pair.cfg.copy()
+    cfg.merge_from_dict(prepare(pair.comparison['data'], None, tmp_path))
+    roots = {cfg[f'{part}_dataloader'].dataset.data_root for part in ('val', 'test')}
+    files = {cfg[f'{part}_evaluator'].ann_file for part in ('val', 'test')}
+    assert len(roots) == len(files) == 2
 
 
 def test_the_text_of_a_config_holds_any_value():

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -80,5 +81,11 @@ def test_a_line_for_each_row(tmp_path):
     assert cells[2][:5] == ['fgd', '2', '20.50 ± 0.71', '21.50 ± 0.71', '-']
     assert cells[3][:5] == ['dpk', '2', '22.50 ± 0.71', '23.50 ± 0.71', '+2.00 [+2.00, +2.00]']
     assert cells[3][5:] == ['0.2, 0.8', '-0.5, -0.5', '-', '0.611, 0.126']
+    # two differences of 2 and 3: the interval is 2.5 +- t(n - 1 = 1) / 2, and t is tan(0.49 pi) for 98 %
+    collected[-1]['scores']['test'] += 0.01
+    found = gains_table(collected, ['fgd'], 0.98).splitlines()
+    half = math.tan(0.49 * math.pi) / 2
+    assert 'minus fgd [98 %]' in found[0]
+    assert f'+2.50 [{2.5 - half:+.2f}, {2.5 + half:+.2f}]' in found[3]
     # the numbers go on without the folders
     assert collect(collected, tmp_path / 'gone') == collected

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..groups import TEACHER
 from ..intervals import paired_difference, spread
+from ..tables import format_difference, format_spread
 from .verdict import kendall_tau, ranking
 
 SIZE = 'backbone.base_channels'
@@ -161,16 +162,14 @@ def report(truths: Sequence[Truth], selections: Mapping[str, Mapping[str, Any]])
         lines += [f'## {truth.student}', '', "| teacher | its score | students' score | seeds |"]
         lines += ['| --- | ---: | ---: | ---: |']
         for teacher in order:
-            found = spread(list(truth.scores[teacher].values()))
-            text = f'{found.mean:.2f}'
-            text += '' if found.deviation is None else f' ± {found.deviation:.2f}'
-            lines.append(f'| {teacher} | {truth.teachers[teacher]:.2f} | {text} | {found.n} |')
+            runs = truth.scores[teacher]
+            text = format_spread(runs)
+            lines.append(f'| {teacher} | {truth.teachers[teacher]:.2f} | {text} | {len(runs)} |')
         difference = paired_difference(truth.scores[order[0]], truth.scores[order[1]])
         if difference is not None and difference.low is not None:
             lines += [
                 '',
-                f'{order[0]} minus {order[1]}: {difference.mean:+.2f} [{difference.low:+.2f}, '
-                f'{difference.high:+.2f}], paired by seed.',
+                f'{order[0]} minus {order[1]}: {format_difference(difference)}, paired by seed.',
             ]
         lines += ['', '| way to choose | teacher | regret in points | cost |']
         lines += ['| --- | --- | ---: | ---: |']

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,8 @@ from matplotlib.figure import Figure
 from dpk_mm.analysis.training_curves import COLOURS
 
 from ..intervals import spread
+from ..tables import format_spread
+from ..tables import markdown as markdown_table
 
 if TYPE_CHECKING:
     from .selection import Selection
@@ -41,26 +42,17 @@ def table(selection: Selection) -> list[list[str]]:
             _MISSING if cka is None else f'{cka:.2f}',
         ]
         for race in selection.rounds:
-            runs = list(race.scores.get(name, {}).values())
-            cells.append(_spread(runs))
+            cells.append(format_spread(race.scores.get(name, {})))
         lines.append(cells)
     return lines
-
-
-def _spread(runs: Sequence[float]) -> str:
-    if not runs:
-        return _MISSING
-    found = spread(runs)
-    text = f'{found.mean:.2f}'
-    return text if found.deviation is None else f'{text} ± {found.deviation:.2f}'
 
 
 def markdown(selection: Selection) -> str:
     """The table, the verdict, and what did not fit."""
     lines = table(selection)
     rule = ['---'] + ['---:'] * (len(lines[0]) - 1)
-    rows = [f'| {" | ".join(line)} |' for line in [lines[0], rule, *lines[1:]]]
-    text = ['# Choice of a teacher', '', *rows, '', selection.sentence, '']
+    rows = markdown_table([lines[0], rule, *lines[1:]])
+    text = ['# Choice of a teacher', '', rows, selection.sentence, '']
     text += selection.notes
     text += [f'- {name} does not fit: {why}' for name, why in selection.misfits.items()]
     return '\n'.join(text).rstrip() + '\n'
