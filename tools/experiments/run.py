@@ -17,6 +17,7 @@ from tools.experiments.data import prepare
 from tools.experiments.grid import load_grid
 from tools.experiments.results import RESULTS_FILE, usable_cores
 from tools.experiments.runner import GridRunner
+from tools.experiments.warm_start import warm_run_command
 
 EXIT_STOPPED = 130
 
@@ -56,7 +57,16 @@ def main() -> int:
         data_options = prepare(grid.data, args.data, args.work_dir.resolve() / 'data')
     folder = args.work_dir.resolve() / grid.name
     reporter = GridConsole(grid, folder / RESULTS_FILE, args.workers, console)
-    runner = GridRunner(grid, root, folder, data_options, args.cfg_options, args.workers, reporter)
+    runner = GridRunner(
+        grid,
+        root,
+        folder,
+        data_options,
+        args.cfg_options,
+        args.workers,
+        reporter,
+        run_command=warm_run_command(),
+    )
     if args.list:
         for name, state in runner.status(args.only).items():
             console.print(f'{state:8}{name}', markup=False, highlight=False)

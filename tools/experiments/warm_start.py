@@ -123,7 +123,14 @@ def _run_script(
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    _set_threads(environment.get('OMP_NUM_THREADS', ''))
     folder = str(Path(cwd, script).resolve().parent)
     sys.path[:] = [folder, *environment.get('PYTHONPATH', '').split(os.pathsep), *sys.path]
     sys.argv = [script, *arguments]
     runpy.run_path(script, run_name='__main__')
+
+
+def _set_threads(threads: str) -> None:
+    """The libraries read ``OMP_NUM_THREADS`` when they were imported, which was before this command set it."""
+    if threads.isdigit() and 'torch' in sys.modules:
+        sys.modules['torch'].set_num_threads(int(threads))

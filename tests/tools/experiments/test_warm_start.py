@@ -86,3 +86,13 @@ def test_other_commands_are_started_as_they_are(run_command, tmp_path):
     )
     assert (status, lines) == (0, ['by itself'])
     assert subprocess.run(command, check=True, capture_output=True).stdout == b'by itself\n'
+
+
+def test_threads_are_those_of_the_command(monkeypatch, tmp_path):
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    code = 'import torch; print(torch.get_num_threads()); '
+    run_command = warm_run_command(['torch'])
+    assert run(run_command, tmp_path, code)[1] == ['1']
+    # the forkserver runs already, with torch as it was imported
+    monkeypatch.setenv('OMP_NUM_THREADS', '2')
+    assert run(run_command, tmp_path, code)[1] == ['2']
