@@ -13,17 +13,22 @@ from .results import read_results
 RESULTS = Path(__file__).resolve().parents[2] / 'configs' / 'experiments' / 'results'
 
 
-def chosen_settings(grid: str, folder: Path = RESULTS) -> dict[str, float | str]:
+def chosen_settings(
+    grid: str, folder: Path = RESULTS, missing_ok: bool = False
+) -> dict[str, float | str]:
     """Method -> the value of its one setting with the best mean on the validation images.
 
     Args:
         grid: Name of the grid of settings.
         folder: Where its ``<grid>.jsonl`` is.
+        missing_ok: Whether nothing is chosen where there are no results yet.
 
     Raises:
-        UsageError: If there are no results: the settings come before the decision, see ``PLAN.md``.
+        UsageError: If there are no results, unless ``missing_ok``: settings come before the decision, see ``PLAN.md``.
     """
     file = folder / f'{grid}.jsonl'
+    if not file.is_file() and missing_ok:
+        return {}
     if not file.is_file():
         raise UsageError(
             f'{file} is not there: run the grid {grid} to its end and copy its results.jsonl to that name; settings '

@@ -168,17 +168,17 @@ def setting_entry(
 
 
 def settings(
-    pair: str, width: int, seeds: Sequence[int], fgd_weight: float
+    pair: str, width: int, seeds: Sequence[int], fgd_weight: float | str | None
 ) -> list[dict[str, Any]]:
     """The trainings that settings are chosen by: three of every method, under one teacher.
 
-    FGD and the paper's form come first: the others take ``fgd_weight`` from them.
+    FGD and the paper's form come first: the others take ``fgd_weight`` from them, and are left out while it is None.
     """
     tried: dict[str, tuple[float | str, ...]] = {BASELINE: RATES, 'fgd': WEIGHTS, 'dpk': WEIGHTS}
     entries = [teacher(pair, width)]
-    for part in (tried, FORMS):
+    for part in (tried, {} if fgd_weight is None else FORMS):
         entries += [
-            setting_entry(pair, method, setting, seed, width, fgd_weight)
+            setting_entry(pair, method, setting, seed, width, float(fgd_weight or 1))
             for seed in seeds
             for method, values in part.items()
             for setting in values
@@ -189,22 +189,30 @@ def settings(
 def decision(
     pair: str, chosen: Mapping[str, float | str], seeds: Sequence[int], widths: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """The trainings that decide: every method with its chosen setting, under every teacher.
+    """The trainings that decide: every method with its chosen setting, the first teacher before the others.
 
-    FGD without DPK's levels, which has no setting of its own, is under the first one.
+    The others answer whether a student gets worse with the larger teacher, which is asked of FGD and of what has a
+    prior; FGD without DPK's levels, which has no setting of its own, is under the first one.
     """
-    entries = [teacher(pair, width) for width in widths]
+    first, *others = widths
     weight = float(chosen['fgd'])
+    entries = [teacher(pair, first)]
     for seed in seeds:
-        for width in widths:
-            entries += [
-                setting_entry(pair, method, setting, seed, width, weight, named=False)
-                for method, setting in chosen.items()
-                if method != BASELINE or width == widths[0]
-            ]
+        entries += [
+            setting_entry(pair, method, setting, seed, first, weight, named=False)
+            for method, setting in chosen.items()
+        ]
         entries.append(
-            student(pair, 'fgd_without', seed, widths[0], {f'{_LOSS}.loss_fgd.loss_weight': weight})
+            student(pair, 'fgd_without', seed, first, {f'{_LOSS}.loss_fgd.loss_weight': weight})
         )
+    asked = [m for m in chosen if m != BASELINE and not m.startswith('no_prior')]
+    for width in others:
+        entries.append(teacher(pair, width))
+        entries += [
+            setting_entry(pair, method, chosen[method], seed, width, weight, named=False)
+            for seed in seeds
+            for method in asked
+        ]
     return entries
 
 

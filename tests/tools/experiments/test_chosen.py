@@ -32,3 +32,4 @@ def test_the_best_mean_over_seeds(tmp_path):
 def test_without_results_there_is_no_decision(tmp_path):
     with pytest.raises(UsageError, match='run the grid x_settings to its end'):
         chosen_settings('x_settings', tmp_path)
+    assert chosen_settings('x_settings', tmp_path, missing_ok=True) == {}

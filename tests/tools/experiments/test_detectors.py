@@ -104,12 +104,16 @@ def test_settings_and_decision():
     entries = settings('hituav', 32, (100, 101), 1.0)
     methods = ('baseline', 'fgd', 'dpk', *FORMS)
     assert len(entries) == len({e['name'] for e in entries}) == 1 + 2 * 3 * len(methods)
+    assert {e['method'] for e in settings('hituav', 32, (100,), None)}.isdisjoint(FORMS)
     # what the forms need of FGD comes before them
     of_forms = [i for i, e in enumerate(entries) if e['method'] in FORMS]
     assert min(of_forms) > max(i for i, e in enumerate(entries) if e['method'] == 'fgd')
     chosen = {'baseline': 4e-3, 'fgd': 3.0, 'dpk': 1.0, 'dpk_apart': 'dpk_x30'}
+    chosen['no_prior_apart'] = 'no_prior_x3'
     found = {e['name']: e for e in decision('hituav', chosen, (0, 1), (32, 16))}
-    assert len(found) == 2 + 2 * (1 + 3 + 3 + 1)
+    # all and FGD without levels under the first teacher; FGD and what has a prior under the second
+    assert len(found) == 1 + 2 * (5 + 1) + 1 + 2 * 3
+    assert list(found)[13] == 'teacher-w16-s0'
     apart = found['dpk_apart-w16-s1']['options']
     assert apart[f'{LOSS}.loss_dpk.loss_weight'] == 3.0
     assert apart[f'{LOSS}.loss_dpk.transforms.P5.weight'] == 30.0
