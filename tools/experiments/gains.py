@@ -100,13 +100,17 @@ def gains_table(
         for measure in ('share', 'cosine', 'distance', 'hybrid')
     ]
     titles = dict(share='share', cosine='cosine', distance='S to T', hybrid='hybrid to T')
-    header = ['row', 'n', *(PART_NAMES[part] for part in parts)]
+    with_teacher = len({group.teacher for group in groups if group.teacher}) > 1
+    header = ['row', *(['teacher'] if with_teacher else []), 'n']
+    header += [PART_NAMES[part] for part in parts]
     header += [f'minus {name} [{100 * confidence:g} %]' for name in references]
     header += [f'{level}: {titles[measure]}' for measure, level in columns]
     lines = [header, ['---', *['---:'] * (len(header) - 1)]]
     for group in groups:
         own = group.scores(parts[-1])
-        cells = [', '.join(filter(None, (group.method, group.setting))), str(len(group.runs))]
+        cells = [', '.join(filter(None, (group.method, group.setting)))]
+        cells += [group.teacher or '-'] if with_teacher else []
+        cells.append(str(len(group.runs)))
         cells += [format_spread(group.scores(part)) for part in parts]
         for name in references:
             other = find_reference(groups, group, name)

@@ -12,6 +12,7 @@ from dpk_mm.errors import UsageError
 from dpk_mm.fileio import write_text_atomically
 from tools.experiments.gains import LEGEND, collect, gains_table
 from tools.experiments.results import read_results
+from tools.experiments.tables import teachers_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,9 +41,11 @@ def main() -> None:
     results = collect(list(read_results(args.results)), args.results.parent, args.levels)
     grid = results[0]['grid']
     heading = results[-1].get('title') or grid
-    table = gains_table(results, args.references, args.confidence)
+    parts = [gains_table(results, args.references, args.confidence), LEGEND]
+    parts.append(teachers_table(results, args.confidence))
     page, numbers = args.out / f'{grid}_gains.md', args.out / f'{grid}_gains.jsonl'
-    write_text_atomically(page, f'# {heading}\n\n{table}\n{LEGEND}\n')
+    text = '\n\n'.join(part.strip() for part in [f'# {heading}', *parts] if part)
+    write_text_atomically(page, f'{text}\n')
     write_text_atomically(numbers, ''.join(json.dumps(result) + '\n' for result in results))
     print(page, numbers, sep='\n')
 

@@ -106,6 +106,41 @@ def pairs_table(results: Sequence[Mapping[str, Any]]) -> str:
     return markdown([header, ['---', *['---:'] * len(methods)], *body])
 
 
+def teachers_table(results: Sequence[Mapping[str, Any]], confidence: float = 0.95) -> str:
+    """Markdown table of each method under the best teacher minus itself under each other one, paired by seed.
+
+    Args:
+        results: Of one grid.
+        confidence: Of the intervals, in (0, 1).
+
+    Returns:
+        The table, differences of the last part; '' if no method has students of two teachers, or where settings make
+        several rows of a method.
+    """
+    groups = [group for group in group_results(results) if group.method != TEACHER]
+    if any(group.setting for group in groups):
+        return ''
+    part = evaluated_parts(results)[-1]
+    ranked: dict[str, float] = {}
+    for group in groups:
+        theirs = group.teacher_scores(part)
+        if group.teacher and theirs:
+            ranked[group.teacher] = float(np.mean(theirs))
+    best, *others = sorted(ranked, key=lambda name: -ranked[name]) or ['']
+    scores = {(group.method, group.teacher): group.scores(part) for group in groups}
+    body = []
+    for method in dict.fromkeys(group.method for group in groups):
+        pairs = [(scores.get((method, best)), scores.get((method, other))) for other in others]
+        found = [paired_difference(a, b, confidence) if a and b else None for a, b in pairs]
+        if any(found):
+            body.append([method, *map(format_difference, found)])
+    if not body:
+        return ''
+    header = [f'under {best} ({ranked[best]:.2f}), minus under [{100 * confidence:g} %]']
+    header += [f'{other} ({ranked[other]:.2f})' for other in others]
+    return markdown([header, ['---', *['---:'] * len(others)], *body])
+
+
 def curves_table(results: Sequence[Mapping[str, Any]]) -> str:
     """Markdown table of mask ratio and similarity in the first and the last epoch; '' if none."""
     header = ['method', 'teacher', 'stage']

@@ -5,6 +5,7 @@ import pytest
 
 from dpk_mm.analysis.training_curves import Scalars
 from tools.experiments.gains import collect, gains_table, measures
+from tools.experiments.tables import teachers_table
 
 
 def scalars():
@@ -89,3 +90,25 @@ def test_a_line_for_each_row(tmp_path):
     assert f'+2.50 [{2.5 - half:+.2f}, {2.5 + half:+.2f}]' in found[3]
     # the numbers go on without the folders
     assert collect(collected, tmp_path / 'gone') == collected
+
+
+def test_two_teachers(tmp_path):
+    def taught(method, teacher, score_of_teacher, *scores):
+        more = dict(teacher=teacher, teacher_scores=dict(test=score_of_teacher))
+        return [{**result(method, seed, score), **more} for seed, score in enumerate(scores)]
+
+    results = taught('dpk', 'width 16', 0.3, 0.20, 0.21)
+    results += taught('dpk', 'width 32', 0.4, 0.25, 0.28)
+    results += taught('fgd', 'width 32', 0.4, 0.25, 0.25)
+    results += taught('fgd', 'width 16', 0.3, 0.22, 0.24)
+    results += taught('kd', 'width 32', 0.4, 0.1, 0.1)
+    lines = teachers_table(results).splitlines()
+    assert lines[0] == '| under width 32 (40.00), minus under [95 %] | width 16 (30.00) |'
+    # 5 and 7: mean 6, deviation sqrt 2, and t of one degree of freedom is 12.706: 12.706 * sqrt 2 / sqrt 2
+    assert lines[2:] == ['| dpk | +6.00 [-6.71, +18.71] |', '| fgd | +2.00 [-10.71, +14.71] |']
+    assert teachers_table([r for r in results if r['teacher'] == 'width 32']) == ''
+    table = gains_table(results, ['fgd']).splitlines()
+    assert [line.split('|')[1:3] for line in table[2:4]] == [
+        [' dpk ', ' width 16 '],
+        [' dpk ', ' width 32 '],
+    ]
