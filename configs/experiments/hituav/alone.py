@@ -1,5 +1,5 @@
 # HIT-UAV, infrared aerial images of 256 x 256, three classes, in COCO format. The grids split the training images into
-# a part to train on and one to choose on, and put the paths in. A student has 100 images, its teacher 1,000.
+# a part to train on and one to choose on, and put the paths in. A student has 100 images, its teacher 1,600.
 _base_ = '../bccd/faster_rcnn_alone.py'
 
 metainfo = dict(

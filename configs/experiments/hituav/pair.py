@@ -12,7 +12,7 @@ model = dict(
         backbone=dict(_base_.model.backbone.to_dict(), base_channels=32),
         neck=dict(_base_.model.neck.to_dict(), in_channels=[32, 64, 128, 256]),
     ),
-    teacher_ckpt='work_dirs/teacher/epoch_4.pth',
+    teacher_ckpt='work_dirs/teacher/epoch_8.pth',
     teacher_command='python tools/train.py configs/experiments/hituav/teacher.py',
     # FGD's inheriting strategy: what follows the neck's sums is as wide in both.
     inherit=['neck.fpn_convs', 'rpn_head', 'roi_head'],
