@@ -73,6 +73,69 @@ METHODS: dict[str, tuple[str, str]] = {
 }
 
 
+def forms(pair: str) -> dict[str, dict[str, Any]]:
+    """Name of a control or form of DPK -> its options, for one pair; ``dpk`` is the paper's form."""
+    stages = find_pair(pair).stages
+
+    def each(**values: Any) -> dict[str, Any]:
+        return {
+            f'{_LOSS}.transforms.{stage}.{key}': value
+            for stage in stages
+            for key, value in values.items()
+        }
+
+    ratio = 'default_hooks.mask_ratio'
+    # The hybrids' error has the weight of the loss, the divergence of the teacher's decisions that of KD.
+    head = {
+        f'{_LOSS}.criterion.type': 'TeacherHeadLoss',
+        f'{_LOSS}.criterion.feature_weight': 50.0,
+        f'{_LOSS}.criterion.head_weight': 0.8,
+        f'{_LOSS}.loss_weight': 1.0,
+    }
+    return {
+        'dpk': {},
+        'no_prior': each(prior='none'),
+        'zeros': each(prior='zeros'),
+        'fixed_0.5': {
+            f'{ratio}._delete_': True,
+            f'{ratio}.type': 'mmrazor.FixedMaskRatioHook',
+            f'{ratio}.ratio': 0.5,
+        },
+        'blocks_1_1': each(encoder_depth=1, decoder_depth=1),
+        'warmup': {f'{_LOSS}.module_warmup': 100},
+        'orthogonal': each(student_embed='orthogonal'),
+        'shared_encoder': each(teacher_encoder='shared'),
+        'average_encoder': each(teacher_encoder='average'),
+        'normalized': each(normalize_target=True) | {f'{_LOSS}.loss_weight': 2.0},
+        'head': head,
+        'head_no_prior': head | each(prior='none'),
+    }
+
+
+def form(
+    pair: str, name: str, weight: float, seed: int, width: int, config: str = 'dpk'
+) -> dict[str, Any]:
+    """The entry of a form of DPK, or of the head's loss on FitNets.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        name: Key of :func:`forms`.
+        weight: Of the loss, where the form does not set another.
+        seed: Of its training.
+        width: The teacher's.
+        config: ``'dpk'`` or ``'fitnets'``.
+    """
+    known = forms(pair)
+    if name not in known:
+        raise UsageError(
+            f'there is no form {name!r}{did_you_mean(name, known) or "; see forms()."}'
+        )
+    entry = student(pair, config, weight, seed, width, named=False)
+    method = name if config == 'dpk' else f'{config}_{name}'
+    entry['options'].update(known[name])
+    return {**entry, 'method': method, 'name': f'{method}-w{width}-s{seed}'}
+
+
 def settings_of(pair: str, method: str) -> tuple[float, ...]:
     """The settings of a method that are tried, as many of each."""
     what = METHODS[method][1]

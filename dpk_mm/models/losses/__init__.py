@@ -29,6 +29,7 @@ from .pkt_loss import PKTLoss
 from .reviewkd_loss import ReviewKDLoss
 from .rkd_loss import RKDLoss
 from .sp_loss import SPLoss
+from .teacher_head_loss import TeacherHeadLoss
 from .tofd_loss import TOFDLoss
 from .vid_loss import VIDLoss
 
@@ -62,6 +63,7 @@ __all__ = [
     'ReviewKDLoss',
     'SPLoss',
     'TOFDLoss',
+    'TeacherHeadLoss',
     'VIDLoss',
     'resolve_weights',
 ]

@@ -27,8 +27,8 @@ class DPKLoss(DistillLoss):
 
     For each stage a transformation module of its own builds the hybrid feature; ``mask_ratio``, a policy that a
     hook of the config binds before training, gives the share of the teacher. D_feat is the mean squared error on the
-    full map (classification), or a ``criterion`` such as :class:`FGDLoss` (Eq. 9): it sees the tuple of student
-    features with the hybrids in their places, the other levels as they are.
+    full map (classification), or a ``criterion`` such as :class:`FGDLoss` (Eq. 9) or :class:`TeacherHeadLoss`: it sees
+    the tuple of student features with the hybrids in their places, the other levels as they are.
 
     A stage is a dict of the arguments of its transformation module and of these:
 
@@ -138,6 +138,16 @@ class DPKLoss(DistillLoss):
             seen[student] = name
             if stage.weight != 1.0:
                 self.criterion.scale_level(student, stage.weight)
+
+    def prepare_from_student(self, model: nn.Module) -> None:
+        """Gives the student to a criterion that reads more of it than features."""
+        if hasattr(self.criterion, 'prepare_from_student'):
+            self.criterion.prepare_from_student(model)
+
+    def prepare_from_teacher(self, model: nn.Module) -> None:
+        """Gives the teacher to a criterion that reads more of it than features."""
+        if hasattr(self.criterion, 'prepare_from_teacher'):
+            self.criterion.prepare_from_teacher(model)
 
     @property
     def masks_tokens(self) -> bool:

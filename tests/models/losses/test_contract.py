@@ -7,11 +7,12 @@ import pytest
 import torch
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.structures import InstanceData
+from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 from mmrazor.registry import MODELS
 
 import dpk_mm  # noqa: F401
 from dpk_mm.models.loss_parts import DistillLoss
-from dpk_mm.models.losses import CrossKDLoss
+from dpk_mm.models.losses import CrossKDLoss, TeacherHeadLoss
 from dpk_mm.modules import FixedMaskRatio
 
 SIZES = [(16, 12), (8, 6), (4, 3)]
@@ -88,6 +89,10 @@ CASES = {
         dict(stages=[dict(index=1), dict(index=2, weight=0.5)]),
         dict(stages=[dict(index=2)], patch_weight=0.0, patches=7),
     ],
+    'TeacherHeadLoss': [
+        dict(**CHANNELS),
+        dict(tau=1.0, head_weight=3.0, loss_weight=0.5, **CHANNELS),
+    ],
     'TOFDLoss': [
         dict(stages=STAGES, num_classes=10),
         dict(stages=STAGES[1:], num_classes=10, mode='paper', loss_weight=2.0),
@@ -120,24 +125,26 @@ def test_every_registered_loss_has_a_row():
     assert set(registered()) == set(CASES), 'add a row to CASES for the new loss'
 
 
-def build(name, index):
+def build(name, index, device='cpu'):
     torch.manual_seed(0)
     loss = MODELS.build(dict(type=name, **CASES[name][index]))
-    return as_its_hooks_do(loss).train()
+    return as_its_hooks_do(loss, device).train().to(device)
 
 
-def as_its_hooks_do(loss):
+def as_its_hooks_do(loss, device='cpu'):
     if hasattr(loss, 'mask_ratio'):
         loss.mask_ratio = FixedMaskRatio(0.5)
     if hasattr(loss, 'warmup'):
         loss.warmup.done = 1
     for side, channels in (('student', 6), ('teacher', 8)):
         if isinstance(loss, CrossKDLoss):
-            getattr(loss, f'prepare_from_{side}')(detector(channels))
+            getattr(loss, f'prepare_from_{side}')(detector(channels, device))
+    if isinstance(loss, TeacherHeadLoss):
+        loss.prepare_from_teacher(classifier(8).to(device))
     return loss
 
 
-def detector(channels):
+def detector(channels, device):
     """With a head for the pyramid."""
     cfg = dict(
         type='RetinaHead',
@@ -156,7 +163,20 @@ def detector(channels):
     head = MMDET_MODELS.build(cfg)
     for p in head.parameters():
         torch.nn.init.normal_(p, std=0.3)
-    return SimpleNamespace(bbox_head=head)
+    return SimpleNamespace(bbox_head=head.to(device))
+
+
+def classifier(channels):
+    """With a frozen head for the last level."""
+    return PRETRAIN_MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=dict(type='LeNet5'),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=10, in_channels=channels),
+            _scope_='mmpretrain',
+        )
+    ).requires_grad_(False)
 
 
 def sample(boxes, label):
@@ -317,7 +337,7 @@ def test_a_device_changes_no_value(row, device):
     own = {name: value for name, value in batch.items() if name in takes}
     # numbers of a device's generator are its own: a loss that draws some is only looked at for its sense
     draws = {name: part.item() for name, part in loss.parts(**own).items()} != exact
-    loss, batch = build(*row).to(device), moved(records(), device)
+    loss, batch = build(*row, device), moved(records(), device)
     parts = call(loss, batch)
     sum(parts.values()).backward()
     for name, part in parts.items():

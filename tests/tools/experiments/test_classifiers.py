@@ -3,9 +3,22 @@
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmrazor.registry import MODELS
 
+import dpk_mm  # noqa: F401
 from dpk_mm.errors import UsageError
-from tools.experiments.classifiers import METHODS, decision, settings, settings_of, student, teacher
+from tools.experiments.classifiers import (
+    METHODS,
+    decision,
+    form,
+    forms,
+    settings,
+    settings_of,
+    student,
+    teacher,
+)
 from tools.experiments.grid import load_grid
 
 ROOT = Path(__file__).parents[3]
@@ -51,6 +64,34 @@ def test_the_decision_has_the_baseline_once():
     assert names.count('baseline-s0') == 1
 
 
+def test_a_form_is_dpk_and_its_options():
+    plain = student('cifar', 'dpk', 50.0, 1, 24, named=False)
+    assert form('cifar', 'dpk', 50.0, 1, 24) == plain
+    found = form('cifar', 'orthogonal', 50.0, 1, 24)
+    embed = {f'{LOSS}.transforms.{s}.student_embed': 'orthogonal' for s in ('second_last', 'last')}
+    assert found == plain | dict(
+        name='orthogonal-w24-s1', method='orthogonal', options=plain['options'] | embed
+    )
+    head = form('fashion', 'head', 50.0, 1, 24, config='fitnets')
+    assert (head['name'], head['config'].split('/')[-1]) == ('fitnets_head-w24-s1', 'fitnets.py')
+    # the error of the features weighs as much as without the head
+    assert head['options'][f'{LOSS}.loss_weight'] == 1.0
+    assert head['options'][f'{LOSS}.criterion.feature_weight'] == 50.0
+    with pytest.raises(UsageError, match="no form 'heads'; did you mean head"):
+        form('cifar', 'heads', 1.0, 0, 24)
+
+
+@pytest.mark.parametrize('name', forms('cifar'))
+def test_a_form_builds(name):
+    entry = form('cifar', name, 50.0, 0, 24)
+    cfg = Config.fromfile(ROOT / entry['config'])
+    cfg.merge_from_dict(entry['options'])
+    init_default_scope(cfg.default_scope)
+    loss = MODELS.build(cfg.model).distiller.distill_losses.loss_feat
+    assert set(loss.stages) == {'second_last', 'last'}
+    assert loss.loss_weight == {'head': 1.0, 'head_no_prior': 1.0, 'normalized': 2.0}.get(name, 50)
+
+
 def test_unknown_names():
     with pytest.raises(UsageError, match="no method 'dkp'; did you mean dpk"):
         student('cifar', 'dkp', 1.0, 0, 24)
@@ -62,5 +103,5 @@ def test_unknown_names():
 def test_the_grids_of_settings_can_be_read(name):
     grid = load_grid(ROOT / 'tools' / 'experiments' / 'grids' / f'{name}_settings.py')
     assert grid.parts == ('val',)  # the held-out part is not seen
-    assert {entry.seed for entry in grid.entries} == {0, 100, 101}  # the teacher's, and theirs
+    assert {entry.seed for entry in grid.entries} <= {0, 100, 101}  # the teacher's, and theirs
     assert all((ROOT / entry.config).is_file() for entry in grid.entries)
