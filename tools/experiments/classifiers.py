@@ -73,8 +73,27 @@ METHODS: dict[str, tuple[str, str]] = {
 }
 
 
-def forms(pair: str) -> dict[str, dict[str, Any]]:
-    """Name of a control or form of DPK -> its options, for one pair; ``dpk`` is the paper's form."""
+#: Forms that give the student something of the teacher as input, other than the paper's.
+CANDIDATES = (
+    'fixed_0.5',
+    'blocks_1_1',
+    'warmup',
+    'orthogonal',
+    'shared_encoder',
+    'average_encoder',
+    'normalized',
+    'head',
+)
+
+
+def forms(pair: str, weight: float = 50.0) -> dict[str, dict[str, Any]]:
+    """Name of a control or form of DPK -> its options, for one pair; ``dpk`` is the paper's form.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        weight: Of the hybrids' squared error; a twenty-fifth of it where that is a share of the teacher's variance,
+            which is larger than the error itself (how much was not measured).
+    """
     stages = find_pair(pair).stages
 
     def each(**values: Any) -> dict[str, Any]:
@@ -88,7 +107,7 @@ def forms(pair: str) -> dict[str, dict[str, Any]]:
     # The hybrids' error has the weight of the loss, the divergence of the teacher's decisions that of KD.
     head = {
         f'{_LOSS}.criterion.type': 'TeacherHeadLoss',
-        f'{_LOSS}.criterion.feature_weight': 50.0,
+        f'{_LOSS}.criterion.feature_weight': weight,
         f'{_LOSS}.criterion.head_weight': 0.8,
         f'{_LOSS}.loss_weight': 1.0,
     }
@@ -106,26 +125,33 @@ def forms(pair: str) -> dict[str, dict[str, Any]]:
         'orthogonal': each(student_embed='orthogonal'),
         'shared_encoder': each(teacher_encoder='shared'),
         'average_encoder': each(teacher_encoder='average'),
-        'normalized': each(normalize_target=True) | {f'{_LOSS}.loss_weight': 2.0},
+        'normalized': each(normalize_target=True) | {f'{_LOSS}.loss_weight': weight / 25},
         'head': head,
         'head_no_prior': head | each(prior='none'),
     }
 
 
 def form(
-    pair: str, name: str, weight: float, seed: int, width: int, config: str = 'dpk'
+    pair: str,
+    name: str,
+    weight: float,
+    seed: int,
+    width: int,
+    config: str = 'dpk',
+    prior: bool = True,
 ) -> dict[str, Any]:
     """The entry of a form of DPK, or of the head's loss on FitNets.
 
     Args:
         pair: Key of ``PAIRS``.
         name: Key of :func:`forms`.
-        weight: Of the loss, where the form does not set another.
+        weight: Of the hybrids' squared error.
         seed: Of its training.
         width: The teacher's.
         config: ``'dpk'`` or ``'fitnets'``.
+        prior: Whether the teacher's tokens are given.
     """
-    known = forms(pair)
+    known = forms(pair, weight)
     if name not in known:
         raise UsageError(
             f'there is no form {name!r}{did_you_mean(name, known) or "; see forms()."}'
@@ -133,6 +159,8 @@ def form(
     entry = student(pair, config, weight, seed, width, named=False)
     method = name if config == 'dpk' else f'{config}_{name}'
     entry['options'].update(known[name])
+    if not prior:
+        entry['options'].update(known['no_prior'])
     return {**entry, 'method': method, 'name': f'{method}-w{width}-s{seed}'}
 
 
@@ -236,9 +264,22 @@ def settings(pair: str, width: int, seeds: Sequence[int]) -> list[dict[str, Any]
 
 
 def decision(
-    pair: str, chosen: Mapping[str, float], seeds: Sequence[int], widths: Sequence[int]
+    pair: str,
+    chosen: Mapping[str, float],
+    seeds: Sequence[int],
+    widths: Sequence[int],
+    form_name: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The trainings that decide: every method with its chosen setting, under every teacher."""
+    """The trainings that decide: every method with its chosen setting, under every teacher.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        chosen: Method -> its setting.
+        seeds: Of the students.
+        widths: Of the teachers.
+        form_name: Key of :func:`forms`, which is a method more, ``dpk_form``, and without a prior ``no_prior_form``,
+            both with the weight of ``dpk``.
+    """
     entries = [teacher(pair, width) for width in widths]
     for seed in seeds:
         for width in widths:
@@ -247,6 +288,15 @@ def decision(
                 for method in METHODS
                 if method != BASELINE or width == widths[0]
             ]
+            if form_name is not None:
+                entries += [
+                    {
+                        **form(pair, form_name, chosen['dpk'], seed, width, prior=prior),
+                        'method': method,
+                        'name': f'{method}-w{width}-s{seed}',
+                    }
+                    for method, prior in (('dpk_form', True), ('no_prior_form', False))
+                ]
     return entries
 
 

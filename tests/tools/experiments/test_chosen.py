@@ -3,7 +3,7 @@ import json
 import pytest
 
 from dpk_mm.errors import UsageError
-from tools.experiments.chosen import chosen_settings
+from tools.experiments.chosen import best_form, chosen_settings
 
 
 def line(method, seed, score, **setting):
@@ -33,3 +33,15 @@ def test_without_results_there_is_no_decision(tmp_path):
     with pytest.raises(UsageError, match='run the grid x_settings to its end'):
         chosen_settings('x_settings', tmp_path)
     assert chosen_settings('x_settings', tmp_path, missing_ok=True) == {}
+
+
+def test_the_best_form_is_above_the_papers_in_every_seed(tmp_path):
+    scores = dict(dpk=(30.0, 40.0), warmup=(31.0, 50.0), head=(45.0, 39.0), no_prior=(60.0, 60.0))
+    results = [line(m, s, v) for m, pair in scores.items() for s, v in enumerate(pair)]
+    (tmp_path / 'x_forms.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in results))
+    # the best mean is that of head, which is below the paper's form once; no_prior is no candidate
+    assert best_form('x_forms', ('warmup', 'head', 'tied'), folder=tmp_path) is None
+    assert best_form('x_forms', ('warmup', 'tied'), folder=tmp_path) == 'warmup'
+    assert best_form('x_forms', ('tied',), folder=tmp_path) is None
+    with pytest.raises(UsageError, match='run the grid y_forms to its end'):
+        best_form('y_forms', ('warmup',), folder=tmp_path)

@@ -62,6 +62,12 @@ def test_the_decision_has_the_baseline_once():
     names = [e['name'] for e in decision('fashion', chosen, (0, 1), (24, 16))]
     assert len(names) == len(set(names)) == 2 + 2 * (2 * len(METHODS) - 1)
     assert names.count('baseline-s0') == 1
+    entries = decision('cifar', {**chosen, 'dpk': 10.0}, (0,), (24,), form_name='head')
+    with_prior, without = entries[-2:]
+    assert (with_prior['name'], without['name']) == ('dpk_form-w24-s0', 'no_prior_form-w24-s0')
+    assert with_prior['options'][f'{LOSS}.criterion.feature_weight'] == 10.0
+    priors = {f'{LOSS}.transforms.{s}.prior': 'none' for s in ('second_last', 'last')}
+    assert without['options'] == with_prior['options'] | priors
 
 
 def test_a_form_is_dpk_and_its_options():
