@@ -66,7 +66,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             (detectors), logits else (classifiers). More is run where a recorder or a delivery would get nothing
             else, see :class:`~dpk_mm.models.teacher.forward.TeacherForward`.
         teacher_input_size: (height, width) to which the images are resized for a teacher that was made for another
-            resolution, see :class:`~dpk_mm.models.teacher.resizing.TeacherResizing`. None: it sees the student's.
+            resolution, see :class:`~dpk_mm.models.teacher.resizing.TeacherResizing`; where its head is run, it gets
+            copies of the data samples with boxes and masks of that size. None: it sees the student's.
         teacher_precision: None, that of the student; 'bfloat16' or 'float16': the teacher is run under autocast and
             gives features of that precision, whatever the student is trained in.
         teacher_compile: True, or arguments of ``torch.compile``, compiles the teacher's backbone and neck.
@@ -377,12 +378,17 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
     def _run_teacher(self, inputs: Tensor, data_samples: list[BaseDataElement] | None) -> None:
         image = inputs.shape[-2:]
         inputs = self.teacher_input(inputs, data_samples)
-        if self._resizing is not None:
-            inputs = self._resizing.images(inputs)
+        resizing = self._resizing
+        if resizing is not None:
+            inputs = resizing.images(inputs)
+
+        def samples() -> Sequence[Any] | None:
+            return data_samples if resizing is None else resizing.samples(data_samples, image)
+
         with in_precision(self.teacher_precision, inputs.device):
-            self._teacher_forward(self.teacher, self.distiller, inputs, data_samples)
-        if self._resizing is not None:
-            self._resizing.maps(self.distiller.teacher_recorders, image)
+            self._teacher_forward(self.teacher, self.distiller, inputs, samples)
+        if resizing is not None:
+            resizing.maps(self.distiller.teacher_recorders, image)
 
     @property
     def teacher_forward(self) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from dpk_mm.errors import UsageError
 
 from ..recorders import module_recorders
+from .resized_samples import resized_samples
 
 
 class TeacherResizing:
@@ -35,7 +36,7 @@ class TeacherResizing:
                 f'model.teacher_input_size is {size!r}, but (height, width) in pixels was expected, such as '
                 '(384, 384).'
             )
-        self.size = sides
+        self.size = (sides[0], sides[1])
         self._said = False
 
     def images(self, inputs: Tensor) -> Tensor:
@@ -53,6 +54,19 @@ class TeacherResizing:
         return F.interpolate(
             inputs, size=self.size, mode='bilinear', align_corners=False, antialias=True
         )
+
+    def samples(self, samples: Sequence[Any] | None, image: Sequence[int]) -> Sequence[Any] | None:
+        """Copies of the data samples with the ground truth of the resized images.
+
+        Args:
+            samples: Of the student's images; they stay as they are.
+            image: (height, width) of the student's images.
+
+        Raises:
+            UsageError: If something of them cannot be resized, see
+                :func:`~dpk_mm.models.teacher.resized_samples.resized_samples`.
+        """
+        return resized_samples(samples, (image[0], image[1]), self.size)
 
     def maps(self, recorders: Any, image: Sequence[int]) -> None:
         """Resizes the recorded maps, in place of the records.
