@@ -16,6 +16,7 @@ from ...errors import UsageError, first_few
 from ...models.pairing import Row
 from ...models.pairing.complete import ARGUMENTS, SHORT_KEYS
 from ...models.pairing.losses import parse_method
+from ...models.pairing.zoo import FoundConfig, find_config
 from ...models.teacher.checkpoint import is_remote
 from ..options import load_config
 from .classes import count_classes, set_classes, task_of
@@ -24,7 +25,6 @@ from .image_size import image_size, set_image_size
 from .own_data import CLASSIFICATION, DETECTION, OwnData, read_data
 from .request import Request
 from .schedule import set_batch, set_epochs, set_machine
-from .zoo import FoundConfig, find_config
 
 #: Keys of ``model`` that are the algorithm's and not the student's.
 ALGORITHM_KEYS = {*ARGUMENTS, *SHORT_KEYS} - {'architecture', 'data_preprocessor', 'init_cfg'}

@@ -17,11 +17,12 @@ from .classes import class_names, first_difference
 from .inherit import inheritable
 from .levels import LevelPair
 from .losses import METHODS, Fit, levels_for, make_losses, parse_method
-from .networks import Network, published_checkpoint, read_network
+from .networks import Network, read_network
 from .probe import Feature, Look, build, look_at, own_size
 from .records import one_by_one, records_of, shared_levels
 from .rows import Row
 from .size import Size, padded, training_size
+from .zoo import published_checkpoint
 
 SHORT_KEYS = ('method', 'input_size', 'smaller_teacher')
 """Keys of ``model`` that a short config has beside those of ``DPKDistill``."""

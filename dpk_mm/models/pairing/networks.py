@@ -142,15 +142,3 @@ def _read_zoo(name: str, package: str, key: str) -> Config:
         ) from None
     except Exception as error:
         raise UsageError(f'{key}: {name} cannot be read: {without_period(error)}.') from error
-
-
-def published_checkpoint(name: str | None) -> str | None:
-    """The URL of the checkpoint that a zoo publishes for a config; None where it names none."""
-    if name is None or '::' not in name or find_spec(name.partition('::')[0]) is None:
-        return None
-    try:
-        return get_config(name if name.endswith('.py') else f'{name}.py', pretrained=True).get(
-            'model_path'
-        )
-    except (AssertionError, ValueError, FileNotFoundError, KeyError):
-        return None

@@ -2,8 +2,8 @@ import pytest
 from mmengine.config import Config
 
 from dpk_mm.cli.distill.schedule import set_batch, set_epochs, set_machine
-from dpk_mm.cli.distill.zoo import find_config
 from dpk_mm.errors import UsageError
+from dpk_mm.models.pairing.zoo import find_config
 
 
 def read(name):

@@ -2,7 +2,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from dpk_mm.cli.distill.small_run import small_config, without_downloads
-from dpk_mm.cli.distill.zoo import find_config
+from dpk_mm.models.pairing.zoo import find_config
 from tests.helpers.data_sets import write_class_folders
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from dpk_mm.errors import UsageError
-from dpk_mm.models.pairing.networks import published_checkpoint, read_network, with_type
+from dpk_mm.models.pairing.networks import read_network, with_type
 
 NAME = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 MODEL = dict(type='RetinaNet', backbone=dict(type='ResNet', depth=18))
@@ -68,14 +68,6 @@ def test_a_file_and_a_student_in_it(tmp_path):
 def test_refused(value, words):
     with pytest.raises(UsageError, match=words):
         read_network(value, 'model.teacher', None)
-
-
-def test_published_checkpoints():
-    url = published_checkpoint('mmdet::retinanet/retinanet_r101_fpn_2x_coco.py')
-    assert url.startswith('https://')
-    assert url.endswith('.pth')
-    assert published_checkpoint(None) is None
-    assert published_checkpoint('some/file.py') is None
 
 
 def test_types_are_not_replaced():
