@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ...checkpoint.pretrained import remove_pretrained
 from ...compat.checkpoint import load_checkpoint_file
 from ...engine.hooks.class_check_hook import class_names
 from ...errors import UsageError, first_few
@@ -226,7 +227,7 @@ def _change(
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=request.seed)
         rows.append(Row('randomness.seed', str(request.seed), '--seed'))
     if request.from_scratch:
-        if _remove_pretrained(cfg.model):
+        if remove_pretrained(cfg.model):
             rows.append(
                 Row('init_cfg', 'None', '--from-scratch: random weights, nothing is downloaded')
             )
@@ -243,25 +244,6 @@ def _change(
         )
     if role == 'teacher' and isinstance(checkpoint, dict):
         checkpoint.save_best = 'auto'
-
-
-def _remove_pretrained(node: Any) -> bool:
-    """Takes what would load weights out of a model, in place; whether there was something."""
-    found = False
-    if isinstance(node, dict):
-        init = node.get('init_cfg')
-        if isinstance(init, dict) and init.get('type') == 'Pretrained':
-            node['init_cfg'] = None
-            found = True
-        if node.get('pretrained'):
-            node['pretrained'] = False if node['pretrained'] is True else None
-            found = True
-        for value in node.values():
-            found = _remove_pretrained(value) or found
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            found = _remove_pretrained(value) or found
-    return found
 
 
 def _teacher_files(

@@ -55,32 +55,6 @@ def small_config(
     return cfg
 
 
-def without_downloads(cfg: Config) -> Config:
-    """Takes out what would be fetched before a first step: weights named by an address or a zoo's scheme."""
-    cfg = copy.deepcopy(cfg)
-    _strip(cfg.model)
-    return cfg
-
-
-def _strip(node: Any) -> None:
-    if isinstance(node, dict):
-        init = node.get('init_cfg')
-        if isinstance(init, dict) and '://' in str(init.get('checkpoint', '')):
-            node['init_cfg'] = None
-        for key in ('teacher_ckpt', 'student_ckpt'):
-            if '://' in str(node.get(key) or ''):
-                node[key] = None
-        if node.get('pretrained') and (
-            '://' in str(node['pretrained']) or node['pretrained'] is True
-        ):
-            node['pretrained'] = False if node['pretrained'] is True else None
-        for value in node.values():
-            _strip(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _strip(value)
-
-
 def _cut(loader: Any, images: int, spread: bool = False) -> None:
     # in this process: starting others takes longer than to read some images
     loader.num_workers = 0

@@ -1,7 +1,7 @@
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
-from dpk_mm.cli.distill.small_run import small_config, without_downloads
+from dpk_mm.cli.distill.small_run import small_config
 from dpk_mm.models.pairing.zoo import find_config
 from tests.helpers.data_sets import write_class_folders
 
@@ -50,28 +50,3 @@ def test_images_from_all_over_the_data(tmp_path):
 def test_repeated_data_sets_are_run_once():
     cfg = read('faster-rcnn_r50_fpn_1x_voc0712')
     assert small_config(cfg, 2).train_dataloader.dataset.times == 1
-
-
-def test_nothing_is_downloaded():
-    cfg = Config(
-        dict(
-            model=dict(
-                teacher_ckpt='https://x/y.pth',
-                student_ckpt='here.pth',
-                architecture=dict(
-                    backbone=dict(
-                        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')
-                    )
-                ),
-                teacher=dict(
-                    backbone=dict(pretrained=True), necks=[dict(pretrained='open-mmlab://x')]
-                ),
-            )
-        )
-    )
-    model = without_downloads(cfg).model
-    assert model.teacher_ckpt is None and model.student_ckpt == 'here.pth'
-    assert model.architecture.backbone.init_cfg is None
-    assert model.teacher.backbone.pretrained is False
-    assert model.teacher.necks[0].pretrained is None
-    assert cfg.model.teacher_ckpt == 'https://x/y.pth'
