@@ -16,6 +16,8 @@ from ...models.pairing import Row
 
 #: Share of a training that warm-up iterations may take.
 _WARMUP_SHARE = 0.1
+#: What mmengine's schedules take for no end.
+_NO_END = 10**9
 
 
 def set_batch(cfg: Config, batch_size: int | None, lr: float | None, gpus: int = 1) -> list[Row]:
@@ -108,6 +110,19 @@ def set_epochs(cfg: Config, epochs: int | None, images: int | None, gpus: int = 
     if whole is not None:
         rows += _shorten_warmup(cfg, whole)
     return rows
+
+
+def set_ends(cfg: Config) -> None:
+    """Writes out, in place, where schedules end that go on to the end of the training.
+
+    mmengine takes the length of the loop for it. One that is cut afterwards would end schedules with it, or before
+    they begin.
+    """
+    loop = cfg.get('train_cfg') or {}
+    for scheduler in _schedulers(cfg):
+        unit = 'max_epochs' if scheduler.get('by_epoch', True) else 'max_iters'
+        if scheduler.get('end') is None:
+            scheduler.end = loop.get(unit, _NO_END)
 
 
 def set_machine(cfg: Config, workers: int | None, cuda: bool | None = None) -> list[Row]:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from .datasets import innermost
+from .schedule import set_ends
 
 
 def small_config(
@@ -34,6 +35,7 @@ def small_config(
         A new config.
     """
     cfg = copy.deepcopy(cfg)
+    set_ends(cfg)
     loader = cfg.train_dataloader
     if batch_size is not None:
         loader.batch_size = min(batch_size, loader.get('batch_size', 1))

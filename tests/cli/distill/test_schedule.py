@@ -1,7 +1,7 @@
 import pytest
 from mmengine.config import Config
 
-from dpk_mm.cli.distill.schedule import set_batch, set_epochs, set_machine
+from dpk_mm.cli.distill.schedule import set_batch, set_ends, set_epochs, set_machine
 from dpk_mm.errors import UsageError
 from dpk_mm.models.pairing.zoo import find_config
 
@@ -47,6 +47,19 @@ def test_milestones_go_with_the_epochs():
     cfg = read('retinanet_r18_fpn_1x_coco')
     set_epochs(cfg, 1, None)
     assert cfg.param_scheduler[1].milestones == [1]
+
+
+def test_schedules_to_the_end_of_the_training_say_where_that_is():
+    cfg = read('convnext-tiny_32xb128_in1k')  # 300 epochs, of which 20 are a warm-up
+    set_ends(cfg)
+    assert [(s.get('begin', 0), s.end) for s in cfg.param_scheduler] == [(0, 20), (20, 300)]
+    cfg = read('shufflenet-v1-1x_16xb64_in1k')  # counted in iterations, in a loop of epochs
+    set_ends(cfg)
+    assert [s.end for s in cfg.param_scheduler] == [5000, 10**9]
+    schedules = dict(type='PolyLR', by_epoch=False)
+    cfg = Config(dict(train_cfg=dict(max_iters=700), param_scheduler=schedules))
+    set_ends(cfg)
+    assert cfg.param_scheduler.end == 700
 
 
 def test_hooks_at_the_end_go_with_the_epochs():

@@ -21,6 +21,13 @@ def test_some_batches_of_one_epoch():
     assert 'indices' not in cfg.train_dataloader.dataset.dataset
 
 
+def test_a_schedule_that_begins_later_ends_where_it_did():
+    cfg = read('convnext-tiny_32xb128_in1k')
+    main = small_config(cfg, 2).param_scheduler[1]
+    assert (main.begin, main.end) == (20, 300)  # of one epoch: mmengine would refuse it
+    assert 'end' not in cfg.param_scheduler[1]
+
+
 def test_without_a_validation():
     small = small_config(read('retinanet_r18_fpn_1x_coco'), 20)
     assert small.val_dataloader is None and small.val_cfg is None
