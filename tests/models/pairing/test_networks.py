@@ -31,10 +31,20 @@ def test_the_scope_of_a_type():
 
 def test_the_form_of_mmrazor():
     network = read_network(
-        dict(cfg_path=NAME, pretrained=False, train_cfg=1), 'model.teacher', None
+        dict(cfg_path=NAME, pretrained=False, use_syncbn=True, _scope_='mmrazor'),
+        'model.teacher',
+        None,
     )
     assert network.model.type == 'RetinaNet'
+    assert network.model.use_syncbn is True
     assert 'pretrained' not in network.model
+
+
+def test_what_mmrazor_would_leave_out_of_its_form_is_refused():
+    """It takes what stands beside cfg_path for defaults: a head of three classes would have eighty."""
+    named = dict(cfg_path=NAME, bbox_head=dict(num_classes=3))
+    with pytest.raises(UsageError, match='has cfg_path and bbox_head, which mmdet::retinanet/'):
+        read_network(named, 'model.teacher', None)
 
 
 def test_a_preprocessor_at_the_top():
