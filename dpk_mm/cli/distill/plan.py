@@ -255,7 +255,7 @@ def _teacher_files(
         if not Path(given).is_file():
             raise UsageError(f'--teacher-ckpt: there is no file {given}.')
         if data is not None and not request.train_teacher:
-            _compare_classes(given, data)
+            _compare_classes(given, data, notes)
     published = None if request.from_scratch else found.checkpoint
     if request.train_teacher:
         start = given or published
@@ -287,11 +287,16 @@ def _teacher_files(
     return published, None
 
 
-def _compare_classes(file: str, data: OwnData) -> None:
+def _compare_classes(file: str, data: OwnData, notes: list[str]) -> None:
     meta = load_checkpoint_file(file).get('meta')
     meta = meta if isinstance(meta, dict) else {}
     known = class_names(meta.get('dataset_meta')) or class_names(meta)
-    if known and tuple(known) != data.classes:
+    if not known:
+        notes.append(
+            f'--teacher-ckpt {file} does not say its classes: they have to be those of --data in this order, '
+            f'{first_few(data.classes, most=8)}.'
+        )
+    elif tuple(known) != data.classes:
         raise UsageError(
             f'--teacher-ckpt {file} was trained on {len(known)} classes ({first_few(known)}), but --data has '
             f'{len(data.classes)} ({first_few(data.classes)}): give a teacher of these classes, or add --train-teacher '
