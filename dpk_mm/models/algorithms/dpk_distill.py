@@ -147,7 +147,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             compile_teacher(self.teacher, teacher_compile, sources)
         self._teacher_ready = False
         self._teacher_pretrained = isinstance(teacher, Mapping) and bool(teacher.get('pretrained'))
-        self._resizing = TeacherResizing(teacher_input_size) if teacher_input_size else None
+        self._resizing = None if teacher_input_size is None else TeacherResizing(teacher_input_size)
         give_preprocessor(self.teacher, self.data_preprocessor, teacher)
         teacher_input = TeacherInput(self.data_preprocessor, self.teacher.data_preprocessor)
         object.__setattr__(self, 'teacher_input', teacher_input)

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
-from dpk_mm.errors import UsageError
-
 from ..recorders import module_recorders
+from .input_size import read_size
 from .resized_samples import resized_samples
 
 
@@ -30,13 +29,7 @@ class TeacherResizing:
     """
 
     def __init__(self, size: int | Sequence[int]) -> None:
-        sides = (size, size) if isinstance(size, int) else tuple(size)
-        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise UsageError(
-                f'model.teacher_input_size is {size!r}, but (height, width) in pixels was expected, such as '
-                '(384, 384).'
-            )
-        self.size = (sides[0], sides[1])
+        self.size = read_size(size, 'model.teacher_input_size')
         self._said = False
 
     def images(self, inputs: Tensor) -> Tensor:

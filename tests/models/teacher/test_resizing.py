@@ -41,7 +41,7 @@ def test_the_same_size_is_left_alone():
     assert resizing.images(images) is images
 
 
-@pytest.mark.parametrize('size', [(0, 3), (3,), ('a', 'b'), (1.5, 2)])
+@pytest.mark.parametrize('size', [(0, 3), (3,), ('a', 'b'), (1.5, 2), 0, True, '24'])
 def test_sizes_that_are_none(size):
     with pytest.raises(UsageError, match='teacher_input_size'):
         TeacherResizing(size)
@@ -84,6 +84,8 @@ def test_a_transformer_teaches_a_student_of_smaller_images():
     assert torch.isfinite(losses['distill.loss_kd'])
     with pytest.raises(UsageError, match='teacher_input_size=.96, 96. to have the images resized'):
         build(cfg).loss(torch.rand(2, 3, 64, 64), samples)
+    with pytest.raises(Exception, match='model.teacher_input_size is 0, but'):  # not the default
+        MODELS.build(ConfigDict(dict(cfg, teacher_input_size=0)))
     with pytest.raises(
         Exception, match='expects images of 96x96, but model.teacher_input_size 80x80'
     ):
