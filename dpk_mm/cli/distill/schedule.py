@@ -16,6 +16,10 @@ from ...models.pairing import Row
 
 #: Share of a training that warm-up iterations may take.
 _WARMUP_SHARE = 0.1
+#: The fewest steps of a warm-up: with one, mmengine leaves the learning rate where it begins for all of the training.
+_LEAST_WARMUP = 2
+#: Schedules that begin with a part of the learning rate, and give it back with their last step.
+_RISING = ('LinearLR', 'ConstantLR')
 #: What mmengine's schedules take for no end.
 _NO_END = 10**9
 
@@ -211,6 +215,8 @@ def _scale_schedule(cfg: Config, factor: float, by_epoch: bool) -> None:
                 scheduler[key] = max(0 if key == 'begin' else 1, round(value * factor))
         if scheduler.get('begin', 0) >= (scheduler.get('end') or float('inf')):
             scheduler.begin = max(0, scheduler.end - 1)
+        if str(scheduler.get('type')).endswith(_RISING) and scheduler.get('end'):
+            scheduler.end = max(scheduler.end, scheduler.get('begin', 0) + _LEAST_WARMUP)
         if (
             'milestones' in scheduler
         ):  # two that fell together would be one step of twice the height
@@ -224,7 +230,7 @@ def _scale_schedule(cfg: Config, factor: float, by_epoch: bool) -> None:
 def _shorten_warmup(cfg: Config, whole: int) -> list[Row]:
     rows = []
     for scheduler in _schedulers(cfg):
-        most = max(1, int(_WARMUP_SHARE * whole))
+        most = max(_LEAST_WARMUP, int(_WARMUP_SHARE * whole))
         if _is_warmup(scheduler) and scheduler.end > most:
             rows.append(
                 Row(
