@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor
@@ -81,7 +81,7 @@ def _instances(instances: InstanceData, owner: str, image: Size, size: Size) -> 
         elif name in _SIZELESS:
             continue
         else:
-            raise _unknown(f'{owner}.{name} ({type(value).__name__})')
+            _refuse(f'{owner}.{name} ({type(value).__name__})')
         setattr(copied, name, resized)
     return copied
 
@@ -93,11 +93,11 @@ def _boxes(boxes: Any, owner: str, horizontal: float, vertical: float) -> Any:
         boxes = boxes.clone()
         boxes.rescale_((horizontal, vertical))
         return boxes
-    raise _unknown(f'{owner}.bboxes ({type(boxes).__name__} {tuple(getattr(boxes, "shape", ()))})')
+    _refuse(f'{owner}.bboxes ({type(boxes).__name__} {tuple(getattr(boxes, "shape", ()))})')
 
 
-def _unknown(what: str) -> UsageError:
-    return UsageError(
+def _refuse(what: str) -> NoReturn:
+    raise UsageError(
         f'model.teacher_input_size resizes the images for the head of the teacher, but {what} of the data samples is '
         'nothing that can be resized with them, such as boxes [n, 4] or masks of mmdet: record features in front of '
         'the head, or give the teacher the size of the student.'
