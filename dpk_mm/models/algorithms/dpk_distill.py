@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dpk_mm.checkpoint.distilled import prepare_loading, report_loading, strip_student_prefix
 from dpk_mm.errors import UsageError
 from dpk_mm.models.teacher.checkpoint import inherit_weights, load_initial_student, load_teacher
-from dpk_mm.models.teacher.forward import TeacherForward
+from dpk_mm.models.teacher.forward import TeacherForward, is_classifier
 from dpk_mm.models.teacher.input_size import check_input_size, expected_size, network_of
 from dpk_mm.models.teacher.normalisation import TeacherInput, give_preprocessor
 from dpk_mm.models.teacher.resizing import TeacherResizing
@@ -148,6 +148,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self._teacher_ready = False
         self._teacher_pretrained = isinstance(teacher, Mapping) and bool(teacher.get('pretrained'))
         self._resizing = None if teacher_input_size is None else TeacherResizing(teacher_input_size)
+        if self._resizing is not None and not is_classifier(self.teacher):
+            self._resizing.say_deliveries(list(self.distiller.deliveries.deliveries))
         give_preprocessor(self.teacher, self.data_preprocessor, teacher)
         teacher_input = TeacherInput(self.data_preprocessor, self.teacher.data_preprocessor)
         object.__setattr__(self, 'teacher_input', teacher_input)

@@ -43,8 +43,7 @@ class TeacherForward:
                 f'teacher_forward must be one of {TEACHER_FORWARDS}, but is {depth!r}.'
             )
         if depth == 'auto':
-            is_classifier = isinstance(getattr(teacher, 'head', None), nn.Module)
-            depth = 'logits' if is_classifier else 'features'
+            depth = 'logits' if is_classifier(teacher) else 'features'
         self.depth = depth
         self._settled = False
 
@@ -108,6 +107,11 @@ class TeacherForward:
             teacher.extract_feat(inputs)
         else:
             teacher(inputs, samples(), mode='tensor' if depth == 'logits' else 'loss')
+
+
+def is_classifier(model: nn.Module) -> bool:
+    """Whether a model has one ``head``, as classifiers have and detectors have not."""
+    return isinstance(getattr(model, 'head', None), nn.Module)
 
 
 def without_records(distiller: ConfigurableDistiller) -> list[str]:

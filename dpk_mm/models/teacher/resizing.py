@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
+from dpk_mm.errors import first_few
+
 from ..recorders import module_recorders
 from .input_size import read_size
 from .resized_samples import resized_samples
@@ -31,6 +33,20 @@ class TeacherResizing:
     def __init__(self, size: int | Sequence[int]) -> None:
         self.size = read_size(size, 'model.teacher_input_size')
         self._said = False
+
+    def say_deliveries(self, names: Sequence[str]) -> None:
+        """Warns of what a detector's teacher hands on to the student's functions as it is.
+
+        Args:
+            names: Of the deliveries, none for no warning.
+        """
+        if names:
+            print_log(
+                f'model.teacher_input_size: what the distill_deliveries {first_few(names)} hand on is that of the '
+                "teacher's images and not scaled back: boxes and targets among it are wrong for the student's.",
+                'current',
+                level=logging.WARNING,
+            )
 
     def images(self, inputs: Tensor) -> Tensor:
         """``[N, C, H, W]`` -> ``[N, C, *size]``, bilinear."""

@@ -9,7 +9,7 @@ from torch import nn
 from dpk_mm.errors import UsageError
 from dpk_mm.models.distillers import DPKDistiller
 from dpk_mm.models.teacher.resizing import TeacherResizing
-from tests.helpers.small_runs import build, classifier
+from tests.helpers.small_runs import build, classifier, distilled, yolox
 
 
 class Pyramid(nn.Module):
@@ -52,6 +52,17 @@ def test_it_is_said_once(logged):
     for _ in range(2):
         resizing.images(torch.rand(1, 3, 16, 16))
     assert len([line for line in logged if 'are resized to 32x32' in line]) == 1
+
+
+@pytest.mark.parametrize(('size', 'said'), [((96, 96), 1), (None, 0)])
+def test_what_a_detector_hands_on_is_not_scaled_back_and_that_is_said(logged, size, said):
+    cfg = distilled(yolox(8), yolox(8), teacher_input_size=size)
+    path = 'mmdet.models.utils.multi_apply'
+    cfg['distiller']['distill_deliveries'] = dict(
+        targets=dict(type='FunctionOutputs', func_path=path, max_keep_data=1)
+    )
+    build(cfg)
+    assert sum('the distill_deliveries targets hand on is that' in line for line in logged) == said
 
 
 def vit(size):
