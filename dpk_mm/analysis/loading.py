@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from ..checkpoint.pretrained import remove_pretrained
 from ..checkpoint.student import load_student, read_student
 from ..checkpoint.student_config import student_config
 from ..cli.options import load_config
@@ -65,11 +66,9 @@ def build_model(config: PathLike | Config) -> Any:
     if cfg.get('data_preprocessor'):
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the Runner does
     model_cfg = copy.deepcopy(cfg.model)
-    _remove_weights(model_cfg)
+    remove_pretrained(model_cfg)
     with scope_of(cfg):
-        model = MODELS.build(
-            model_cfg
-        )  # an ``init_cfg`` would be followed by ``init_weights`` only
+        model = MODELS.build(model_cfg)
     model.cfg = cfg
     return model.eval()
 
@@ -163,20 +162,3 @@ def dpk_losses(model: Any, source: PathLike) -> dict[str, DPKLoss]:
             f'{os.fspath(source)} has no DPKLoss; give a config of configs/dpk or configs/mini.'
         )
     return found
-
-
-def _remove_weights(cfg: Any) -> None:
-    """Removes from a model's config what would load or download weights while it is built."""
-    if isinstance(cfg, dict):
-        if 'cfg_path' in cfg:  # mmengine's ``get_model``
-            cfg['pretrained'] = False
-        for key, value in cfg.items():
-            if key == 'pretrained':
-                cfg[key] = None if isinstance(value, str) else False if value else value
-            elif key in ('teacher_ckpt', 'student_ckpt'):
-                cfg[key] = None
-            else:
-                _remove_weights(value)
-    elif isinstance(cfg, (list, tuple)):
-        for item in cfg:
-            _remove_weights(item)

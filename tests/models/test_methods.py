@@ -171,6 +171,25 @@ def test_levels_are_written_out_with_their_weights():
         level_weights(fgd('mini/faster_rcnn', 'mini_two_stage'), {7: 1.0})
 
 
+def test_levels_that_are_written_out_keep_what_they_say():
+    first = dict(student_index=0, teacher_index=1, weight=3.0)
+    losses = dict(loss_cwd=dict(type='CWDLoss', levels=[first, dict(index=2, resize=True), 3]))
+    assert level_weights(losses, {2: 5})['loss_cwd']['levels'] == [
+        first,
+        dict(index=2, resize=True, weight=5.0),
+        dict(index=3, weight=1.0),
+    ]
+    once = level_weights(fgd('mini/faster_rcnn', 'mini_two_stage'), {2: 10.0})
+    assert level_weights(once) == once
+
+
+@pytest.mark.parametrize('weights', [None, {2: 10.0}])
+def test_losses_without_levels_have_none_to_weigh(weights):
+    losses = fgd('mini/faster_rcnn', 'mini_two_stage') | methods.kd()
+    with pytest.raises(UsageError, match=r'level_weights: loss_kd \(KDLoss\) has no levels, but'):
+        level_weights(losses, weights)
+
+
 def test_hybrids_alone_leave_the_other_levels_to_another_loss():
     losses = fgd('mini/faster_rcnn', 'mini_two_stage') | dpk_fgd(
         'mini/faster_rcnn', 'mini_two_stage', hybrids_alone=True

@@ -15,9 +15,13 @@ from mmengine.hooks import Hook
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dpk_mm.checkpoint.student_config import unwrap
+from dpk_mm.cli.distill.gradient_share import without_warmup
+from dpk_mm.cli.distill.schedule import set_ends
 from dpk_mm.cli.errors import readable_errors
 from dpk_mm.cli.options import load_config
-from dpk_mm.engine.hooks.loss_gradient_hook import STUDENT, loss_gradients, monitor_name
+from dpk_mm.engine.hooks.loss_gradient_hook import STUDENT, loss_gradients
+from dpk_mm.engine.hooks.loss_names import monitor_name
+from dpk_mm.engine.hooks.measuring import loss_scale
 from dpk_mm.engine.runner.build import build_runner
 from dpk_mm.engine.runner.prepare import prepare_config
 from dpk_mm.errors import UsageError
@@ -30,7 +34,8 @@ class EqualShareHook(Hook):
     In each iteration the norms are measured by :func:`~dpk_mm.engine.hooks.loss_gradient_hook.loss_gradients`. Each
     of k losses is then multiplied by the factor that gives it 1/k of the norm of the student's own gradient,
     averaged over the iterations so far (the geometric mean), so that the student is trained as it will be with these
-    weights.
+    weights. With mixed precision the backward passes have the factor of the loss that the training has, without which
+    gradients in float16 vanish; an iteration with a gradient that is not finite is left out, as its step is.
 
     Args:
         losses: Names in ``distill_losses``.
@@ -48,7 +53,8 @@ class EqualShareHook(Hook):
         for name, logs in self.logs.items():
             if not logs:
                 raise UsageError(
-                    f'{name} has no gradient on the student in any batch, so no weight gives it a share.'
+                    f'{name} has no finite gradient on the student in any batch, or the losses of the student '
+                    'itself have none, so no weight gives it a share.'
                 )
         return {name: math.exp(sum(logs) / len(logs)) for name, logs in self.logs.items()}
 
@@ -59,16 +65,16 @@ class EqualShareHook(Hook):
         parse = model.parse_losses
 
         def balanced(losses: Mapping[str, Any]) -> Any:
-            self._measure(loss_gradients(losses, parameters))
+            self._measure(loss_gradients(losses, parameters, loss_scale(runner)))
             return parse({key: self._scaled(key, value) for key, value in losses.items()})
 
         model.parse_losses = balanced
 
     def _measure(self, gradients: Mapping[str, float]) -> None:
-        own = gradients[f'gradient/{STUDENT}']
+        own = gradients.get(f'gradient/{STUDENT}', 0.0)
         for name, logs in self.logs.items():
-            norm = gradients[f'gradient/{monitor_name(f"distill.{name}")}']
-            if norm > 0 and own > 0 and math.isfinite(norm):
+            norm = gradients.get(f'gradient/{monitor_name(f"distill.{name}")}', 0.0)
+            if norm > 0 and own > 0 and math.isfinite(norm) and math.isfinite(own):
                 logs.append(math.log(own / norm / len(self.logs)))
 
     def _scaled(self, key: str, value: Any) -> Any:
@@ -80,7 +86,7 @@ class EqualShareHook(Hook):
 
 
 def measure(cfg: Any, batches: int) -> dict[str, Any]:
-    """Trains for some iterations and measures.
+    """Trains for some iterations, with the schedule and the precision of the config, and measures.
 
     Args:
         cfg: A prepared config of a distillation, which is changed.
@@ -89,18 +95,25 @@ def measure(cfg: Any, batches: int) -> dict[str, Any]:
     Returns:
         ``factors`` of the weights that the config has, by loss; ``published``, the gradient of each with these weights
         over that of the student's own losses; ``batches``.
+
+    Raises:
+        UsageError: If a hook of the config weighs a loss by its gradient, or a loss has no gradient.
     """
+    for hook in cfg.get('custom_hooks') or ():
+        if str(hook.get('type')).endswith('GradientShareHook'):
+            raise UsageError(
+                'The config has a GradientShareHook, which weighs a loss by its gradient whatever its loss_weight is, '
+                'so no factor of that weight can be measured: take the hook out of custom_hooks.'
+            )
+    cfg.model = without_warmup(cfg).model
     losses = cfg.model.distiller.distill_losses
-    for loss in losses.values():
-        if 'warmup' in loss:
-            loss.warmup = 0
     head = cfg.model.architecture.get('head') or {}
     if 'loss_weight' in head.get('loss', {}):
         head['loss']['loss_weight'] = 1.0
+    set_ends(cfg)  # a warm-up of the learning rate is part of the training
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=batches, val_interval=10**9)
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
-    cfg.param_scheduler = None
     cfg.default_hooks.checkpoint = None
     cfg.default_hooks.pop('student_checkpoint', None)
     hook = EqualShareHook(list(losses))

@@ -22,6 +22,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from dpk_mm.checkpoint.pretrained import remove_pretrained
 from dpk_mm.checkpoint.resume import prepare_resume
 from dpk_mm.checkpoint.student import export_student
 from dpk_mm.checkpoint.student_config import student_config
@@ -235,7 +236,7 @@ def shrink(cfg: Config, folder: Path, side: int, work_dir: Path) -> Config:
         _smaller(hook, side)
     for model in (cfg.model, cfg.model.architecture):
         _smaller((model.get('data_preprocessor') or {}).get('batch_augments') or [], side)
-    _without_download(cfg.model)
+    remove_pretrained(cfg.model)  # nothing is downloaded: random weights will do
     cfg.train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=2)
     schedulers = cfg.get('param_scheduler') or []
     schedulers = schedulers if isinstance(schedulers, list) else [schedulers]
@@ -266,16 +267,6 @@ def _on_drawn(dataset: Any, folder: Path, split: str, detector: bool) -> None:
         dataset.update(
             type='CustomDataset', data_root=str(folder / 'classes' / split), pipeline=pipeline
         )
-
-
-def _without_download(node: Any) -> None:
-    """Backbones start from random weights."""
-    for value in node.values() if isinstance(node, Mapping) else node:
-        init = value.get('init_cfg') if isinstance(value, Mapping) else None
-        if isinstance(init, Mapping) and init.get('type') == 'Pretrained':
-            value['init_cfg'] = None
-        if isinstance(value, (Mapping, list, tuple)):
-            _without_download(value)
 
 
 def _smaller(node: Any, side: int) -> None:

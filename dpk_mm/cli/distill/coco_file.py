@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import UsageError, first_few
+from .coco_boxes import check_boxes, has_area, is_number
+from .coco_images import check_sizes, image_folder
 from .data_part import Part
 
 _LISTS = ('images', 'annotations', 'categories')
@@ -55,8 +56,9 @@ def read_coco_part(
     _check_lists(file, images, boxes, categories)
     names = tuple(str(category['name']) for category in categories)
     notes: list[str] = []
-    usable = _check_boxes(file, images, boxes, categories, notes)
-    folder = _image_folder(name, file, images, folders)
+    usable = check_boxes(file, images, boxes, categories, notes)
+    folder = image_folder(name, file, images, folders)
+    check_sizes(file, images, folder)
     changed = False
     if classes is None:
         classes = names
@@ -73,20 +75,24 @@ def read_coco_part(
             f'({first_few(classes, most=8)}), but are {first_few(names, most=8)}.'
         )
     elif names != classes:
-        content = copy.deepcopy(content)
+        content, changed = copy.deepcopy(content), True
         content['categories'].sort(key=lambda category: classes.index(str(category['name'])))
         notes.append(
             f'the categories of {file} stand in another order than those of training, by which they are numbered: a '
             'copy in the order of training is used.'
         )
-        changed = True
-    if any('area' not in box or 'iscrowd' not in box for box in boxes):
-        content = copy.deepcopy(content) if not changed else content
+    if any(not isinstance(category['name'], str) for category in categories):
+        content, changed = content if changed else copy.deepcopy(content), True
+        for category in content['categories']:  # mmdet looks for the texts, and would find none
+            category['name'] = str(category['name'])
+        notes.append(f'categories of {file} have numbers for names: a copy with texts is used.')
+    if any(not has_area(box) or 'iscrowd' not in box for box in boxes):
+        content, changed = content if changed else copy.deepcopy(content), True
         for box in content['annotations']:
-            box.setdefault('area', box['bbox'][2] * box['bbox'][3])
+            if not has_area(box):  # mmdet leaves out boxes of no area
+                box['area'] = box['bbox'][2] * box['bbox'][3]
             box.setdefault('iscrowd', 0)
         notes.append(f'boxes of {file} lack area or iscrowd: a copy with both is used.')
-        changed = True
     sizes = tuple((int(image['width']), int(image['height'])) for image in images[:200])
     corrected = content if changed else None
     part = Part(folder, len(images), len(usable), file, sizes, corrected)
@@ -129,6 +135,13 @@ def _check_lists(file: Path, images: list[Any], boxes: list[Any], categories: li
             raise UsageError(
                 f'--data {file}: the id {first_few(twice)} stands more than once in {kind}.'
             )
+    for image in images:
+        sides = [image['width'], image['height']]
+        if not all(is_number(side) and side >= 1 for side in sides):
+            raise UsageError(
+                f'--data {file}: the image {image["file_name"]} has the width {sides[0]!r} and the height '
+                f'{sides[1]!r}, and its size in pixels was expected.'
+            )
     names = Counter(str(category['name']) for category in categories)
     twice = [key for key, count in names.items() if count > 1]
     if twice:
@@ -139,95 +152,3 @@ def _check_lists(file: Path, images: list[Any], boxes: list[Any], categories: li
         raise UsageError(f'--data {file} has no images.')
     if not categories:
         raise UsageError(f'--data {file} has no categories.')
-
-
-def _check_boxes(
-    file: Path, images: list[Any], boxes: list[Any], categories: list[Any], notes: list[str]
-) -> list[Any]:
-    """The boxes that a training can use."""
-    known = {category['id'] for category in categories}
-    unknown = Counter(box['category_id'] for box in boxes if box['category_id'] not in known)
-    if unknown:
-        raise UsageError(
-            f'--data {file}: {unknown.total()} annotations have the category_id '
-            f'{first_few(sorted(unknown, key=str))}, but categories has {first_few(sorted(known, key=str), most=8)}: '
-            'correct the ids, or add the categories.'
-        )
-    ids = {image['id'] for image in images}
-    lost = [box['image_id'] for box in boxes if box['image_id'] not in ids]
-    if lost:
-        raise UsageError(
-            f'--data {file}: {len(lost)} annotations have the image_id {first_few(dict.fromkeys(lost))}, which is not '
-            'in images.'
-        )
-    for box in boxes:
-        numbers = box['bbox']
-        good = isinstance(numbers, list) and len(numbers) == 4
-        if not (good and all(isinstance(n, (int, float)) for n in numbers)):
-            raise UsageError(
-                f'--data {file}: the annotation of id {box["id"]} has the bbox {numbers!r}, and [x, y, width, height] '
-                'in pixels was expected.'
-            )
-    usable = [box for box in boxes if min(box['bbox'][2:]) >= 1 and not box.get('iscrowd')]
-    if not usable:
-        found = (
-            f'its {len(boxes)} boxes are all narrower than a pixel or crowds'
-            if boxes
-            else 'it has no box'
-        )
-        raise UsageError(
-            f'--data {file} cannot be learned from or tested on: {found}; annotations with bbox = [x, y, width, '
-            'height] in pixels were expected.'
-        )
-    if max(n for box in usable for n in box['bbox']) <= 1.5:
-        raise UsageError(
-            f'--data {file}: all boxes lie between 0 and 1.5, as shares of the image would; pixels were expected.'
-        )
-    _say_dropped(file, images, boxes, usable, notes)
-    return usable
-
-
-def _say_dropped(
-    file: Path, images: list[Any], boxes: list[Any], usable: list[Any], notes: list[str]
-) -> None:
-    small = sum(min(box['bbox'][2:]) < 1 for box in boxes)
-    if small:
-        notes.append(
-            f'{small} of {len(boxes)} boxes of {file} are narrower than a pixel and not used.'
-        )
-    sizes = {image['id']: (image['width'], image['height']) for image in images}
-    outside = sum(
-        box['bbox'][0] >= sizes[box['image_id']][0] or box['bbox'][1] >= sizes[box['image_id']][1]
-        for box in usable
-    )
-    if outside:
-        notes.append(f'{outside} of {len(boxes)} boxes of {file} lie outside of their images.')
-    empty = len(images) - len({box['image_id'] for box in usable})
-    if empty:
-        notes.append(f'{empty} of {len(images)} images of {file} have no box.')
-
-
-def _image_folder(name: str, file: Path, images: list[Any], folders: Sequence[Path]) -> Path:
-    """The folder in which all images are."""
-    names = [str(image['file_name']) for image in images]
-    if not folders:
-        raise UsageError(
-            f'--data {file}: no folder of images was found for {name}: name it, --images FOLDER.'
-        )
-    best, missing = folders[0], names
-    for folder in folders:
-        lacking = [n for n in names if not os.path.isfile(folder / n)]
-        if len(lacking) < len(missing):
-            best, missing = folder, lacking
-        if not lacking:
-            return folder
-    if len(missing) == len(names):
-        looked = first_few(folders, most=6)
-        raise UsageError(
-            f'--data {file}: none of its {len(names)} images, such as {names[0]}, is in {looked}: name their folder, '
-            '--images FOLDER.'
-        )
-    raise UsageError(
-        f'--data {file}: {len(missing)} of its {len(names)} images are not in {best}: {first_few(missing)}; get them, '
-        'or take them out of the file.'
-    )

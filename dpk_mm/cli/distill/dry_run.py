@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
+from ...checkpoint.pretrained import remove_pretrained
 from ...checkpoint.student import export_student, load_student, read_student
 from ...checkpoint.student_config import is_distillation, student_config
 from ...engine.runner.build import build_runner
@@ -25,7 +26,7 @@ from ..options import load_config
 from .classes import task_of
 from .drawn_data import set_drawn_data
 from .plan import data_exist
-from .small_run import small_config, without_downloads
+from .small_run import small_config
 
 _BATCHES = 2
 _IMAGES = 4
@@ -47,7 +48,7 @@ def dry_run(file: str, work_dir: str) -> None:
     """
     cfg = load_config(file, None, work_dir)
     with readable_errors('dry run'):
-        cfg = without_downloads(cfg)
+        remove_pretrained(cfg.model, remote_only=True)
         if not data_exist(cfg):
             print('The training data are not there: the dry run is on drawn images.')
             set_drawn_data(cfg, _task(cfg), Path(work_dir) / 'drawn')

@@ -63,6 +63,7 @@ def find_parts(paths: Sequence[str], images: Sequence[str] = ()) -> Found:
     folder = given[0]
     files = dict(_coco_files(folder))
     if files:
+        _require_different(files, folder)
         _require_both(files, folder)
         roots = [Path(path) for path in images]
         return _with_images(files, roots, folder)
@@ -139,6 +140,17 @@ def _coco_files(folder: Path) -> Iterator[tuple[str, Path]]:
             )
         if instances:
             yield part, instances[0]
+
+
+def _require_different(files: dict[str, Path], folder: Path) -> None:
+    """One name may hold those of two parts: trainval.json, latest_train.json."""
+    parts = {file: [p for p, other in files.items() if other == file] for file in files.values()}
+    for file, names in parts.items():
+        if len(names) > 1:
+            raise UsageError(
+                f'--data {folder}: {file} has the name of {" and ".join(names)}: name the files, --data TRAIN.json '
+                'VAL.json, of different images.'
+            )
 
 
 def _require_both(found: dict[str, Path], folder: Path) -> None:

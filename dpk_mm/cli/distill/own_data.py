@@ -70,14 +70,15 @@ def _say_shared(train: set[str], other: set[str], name: str, notes: list[str]) -
 
 
 def _classification(folders: dict[str, Path]) -> OwnData:
-    classes, train = read_folder_part('train', folders['train'])
+    classes, train, notes = read_folder_part('train', folders['train'])
     parts = {'train': Part(folders['train'], train)}
     for name, folder in folders.items():
         if name != 'train':
-            others, count = read_folder_part(name, folder)
+            others, count, more = read_folder_part(name, folder)
+            notes += more
             _compare(classes, others, folders['train'], folder)
             parts[name] = Part(folder, count)
-    return OwnData(CLASSIFICATION, classes, parts)
+    return OwnData(CLASSIFICATION, classes, parts, notes)
 
 
 def _compare(classes: tuple[str, ...], others: tuple[str, ...], first: Path, second: Path) -> None:

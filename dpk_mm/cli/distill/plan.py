@@ -10,12 +10,14 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ...checkpoint.pretrained import remove_pretrained
 from ...compat.checkpoint import load_checkpoint_file
 from ...engine.hooks.class_check_hook import class_names
 from ...errors import UsageError, first_few
 from ...models.pairing import Row
 from ...models.pairing.complete import ARGUMENTS, SHORT_KEYS
 from ...models.pairing.losses import parse_method
+from ...models.pairing.zoo import FoundConfig, find_config
 from ...models.teacher.checkpoint import is_remote
 from ..options import load_config
 from .classes import count_classes, set_classes, task_of
@@ -24,7 +26,6 @@ from .image_size import image_size, set_image_size
 from .own_data import CLASSIFICATION, DETECTION, OwnData, read_data
 from .request import Request
 from .schedule import set_batch, set_epochs, set_machine
-from .zoo import FoundConfig, find_config
 
 #: Keys of ``model`` that are the algorithm's and not the student's.
 ALGORITHM_KEYS = {*ARGUMENTS, *SHORT_KEYS} - {'architecture', 'data_preprocessor', 'init_cfg'}
@@ -226,7 +227,7 @@ def _change(
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=request.seed)
         rows.append(Row('randomness.seed', str(request.seed), '--seed'))
     if request.from_scratch:
-        if _remove_pretrained(cfg.model):
+        if remove_pretrained(cfg.model):
             rows.append(
                 Row('init_cfg', 'None', '--from-scratch: random weights, nothing is downloaded')
             )
@@ -245,25 +246,6 @@ def _change(
         checkpoint.save_best = 'auto'
 
 
-def _remove_pretrained(node: Any) -> bool:
-    """Takes what would load weights out of a model, in place; whether there was something."""
-    found = False
-    if isinstance(node, dict):
-        init = node.get('init_cfg')
-        if isinstance(init, dict) and init.get('type') == 'Pretrained':
-            node['init_cfg'] = None
-            found = True
-        if node.get('pretrained'):
-            node['pretrained'] = False if node['pretrained'] is True else None
-            found = True
-        for value in node.values():
-            found = _remove_pretrained(value) or found
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            found = _remove_pretrained(value) or found
-    return found
-
-
 def _teacher_files(
     request: Request, found: FoundConfig, data: OwnData | None, notes: list[str]
 ) -> tuple[str | None, str | None]:
@@ -273,7 +255,7 @@ def _teacher_files(
         if not Path(given).is_file():
             raise UsageError(f'--teacher-ckpt: there is no file {given}.')
         if data is not None and not request.train_teacher:
-            _compare_classes(given, data)
+            _compare_classes(given, data, notes)
     published = None if request.from_scratch else found.checkpoint
     if request.train_teacher:
         start = given or published
@@ -305,11 +287,16 @@ def _teacher_files(
     return published, None
 
 
-def _compare_classes(file: str, data: OwnData) -> None:
+def _compare_classes(file: str, data: OwnData, notes: list[str]) -> None:
     meta = load_checkpoint_file(file).get('meta')
     meta = meta if isinstance(meta, dict) else {}
     known = class_names(meta.get('dataset_meta')) or class_names(meta)
-    if known and tuple(known) != data.classes:
+    if not known:
+        notes.append(
+            f'--teacher-ckpt {file} does not say its classes: they have to be those of --data in this order, '
+            f'{first_few(data.classes, most=8)}.'
+        )
+    elif tuple(known) != data.classes:
         raise UsageError(
             f'--teacher-ckpt {file} was trained on {len(known)} classes ({first_few(known)}), but --data has '
             f'{len(data.classes)} ({first_few(data.classes)}): give a teacher of these classes, or add --train-teacher '

@@ -16,6 +16,12 @@ from ...models.pairing import Row
 
 #: Share of a training that warm-up iterations may take.
 _WARMUP_SHARE = 0.1
+#: The fewest steps of a warm-up: with one, mmengine leaves the learning rate where it begins for all of the training.
+_LEAST_WARMUP = 2
+#: Schedules that begin with a part of the learning rate, and give it back with their last step.
+_RISING = ('LinearLR', 'ConstantLR')
+#: What mmengine's schedules take for no end.
+_NO_END = 10**9
 
 
 def set_batch(cfg: Config, batch_size: int | None, lr: float | None, gpus: int = 1) -> list[Row]:
@@ -110,6 +116,19 @@ def set_epochs(cfg: Config, epochs: int | None, images: int | None, gpus: int = 
     return rows
 
 
+def set_ends(cfg: Config) -> None:
+    """Writes out, in place, where schedules end that go on to the end of the training.
+
+    mmengine takes the length of the loop for it. One that is cut afterwards would end schedules with it, or before
+    they begin.
+    """
+    loop = cfg.get('train_cfg') or {}
+    for scheduler in _schedulers(cfg):
+        unit = 'max_epochs' if scheduler.get('by_epoch', True) else 'max_iters'
+        if scheduler.get('end') is None:
+            scheduler.end = loop.get(unit, _NO_END)
+
+
 def set_machine(cfg: Config, workers: int | None, cuda: bool | None = None) -> list[Row]:
     """Loader processes, and mixed precision without a GPU, in place.
 
@@ -196,6 +215,8 @@ def _scale_schedule(cfg: Config, factor: float, by_epoch: bool) -> None:
                 scheduler[key] = max(0 if key == 'begin' else 1, round(value * factor))
         if scheduler.get('begin', 0) >= (scheduler.get('end') or float('inf')):
             scheduler.begin = max(0, scheduler.end - 1)
+        if str(scheduler.get('type')).endswith(_RISING) and scheduler.get('end'):
+            scheduler.end = max(scheduler.end, scheduler.get('begin', 0) + _LEAST_WARMUP)
         if (
             'milestones' in scheduler
         ):  # two that fell together would be one step of twice the height
@@ -209,7 +230,7 @@ def _scale_schedule(cfg: Config, factor: float, by_epoch: bool) -> None:
 def _shorten_warmup(cfg: Config, whole: int) -> list[Row]:
     rows = []
     for scheduler in _schedulers(cfg):
-        most = max(1, int(_WARMUP_SHARE * whole))
+        most = max(_LEAST_WARMUP, int(_WARMUP_SHARE * whole))
         if _is_warmup(scheduler) and scheduler.end > most:
             rows.append(
                 Row(

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from .datasets import innermost
+from .schedule import set_ends
 
 
 def small_config(
@@ -34,6 +35,7 @@ def small_config(
         A new config.
     """
     cfg = copy.deepcopy(cfg)
+    set_ends(cfg)
     loader = cfg.train_dataloader
     if batch_size is not None:
         loader.batch_size = min(batch_size, loader.get('batch_size', 1))
@@ -53,32 +55,6 @@ def small_config(
     hooks['logger'] = dict(type='LoggerHook', interval=1)
     cfg.load_from, cfg.resume = None, False
     return cfg
-
-
-def without_downloads(cfg: Config) -> Config:
-    """Takes out what would be fetched before a first step: weights named by an address or a zoo's scheme."""
-    cfg = copy.deepcopy(cfg)
-    _strip(cfg.model)
-    return cfg
-
-
-def _strip(node: Any) -> None:
-    if isinstance(node, dict):
-        init = node.get('init_cfg')
-        if isinstance(init, dict) and '://' in str(init.get('checkpoint', '')):
-            node['init_cfg'] = None
-        for key in ('teacher_ckpt', 'student_ckpt'):
-            if '://' in str(node.get(key) or ''):
-                node[key] = None
-        if node.get('pretrained') and (
-            '://' in str(node['pretrained']) or node['pretrained'] is True
-        ):
-            node['pretrained'] = False if node['pretrained'] is True else None
-        for value in node.values():
-            _strip(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _strip(value)
 
 
 def _cut(loader: Any, images: int, spread: bool = False) -> None:

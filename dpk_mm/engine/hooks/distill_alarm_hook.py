@@ -20,7 +20,8 @@ from ...models.loss_parts.warmup import Warmup
 from ...models.losses import DPKLoss
 from ..runner.teacher_metrics import try_to_evaluate_teacher
 from .alarm_rules import ShareRule, SimilarityRule
-from .loss_gradient_hook import STUDENT, listen_to_losses, sum_losses, trained_parameters
+from .loss_gradient_hook import STUDENT, listen_to_losses, trained_parameters
+from .loss_sums import sum_losses
 from .measuring import loss_scale, on_every_rank
 from .passes import iterations_of_a_pass
 from .precedence import gives_way

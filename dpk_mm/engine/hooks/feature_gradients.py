@@ -15,6 +15,7 @@ from dpk_mm.errors import UsageError, first_few
 from ...functional.feature_error import error_and_variance
 from ...models.distillers import DPKDistiller
 from ...models.distillers.feature_gate import GatedFeature
+from .loss_sums import total
 
 #: The losses of the student itself, as mmrazor prefixes them; they count as one.
 STUDENT = 'student'
@@ -82,17 +83,6 @@ def averaged_over_ranks(found: Mapping[str, FeatureGradient]) -> dict[str, Featu
     table = torch.stack([torch.stack(gradient) for gradient in found.values()])
     all_reduce(table, op='mean')
     return {name: FeatureGradient(*row) for name, row in zip(found, table, strict=True)}
-
-
-def total(losses: Mapping[str, Tensor | Sequence[Tensor]], name: str) -> Tensor | None:
-    """The sum of the losses called ``name`` or ``name.<part>``; None if there is none."""
-    values = [
-        value
-        for key, value in losses.items()
-        if 'loss' in key and (key == name or key.startswith(f'{name}.'))
-    ]
-    flat = [v for value in values for v in ([value] if isinstance(value, Tensor) else value)]
-    return torch.stack([v.mean().float() for v in flat]).sum() if flat else None
 
 
 def feature_distance(feature: GatedFeature) -> float | None:

@@ -22,10 +22,10 @@ from .feature_gradients import (
     distiller_of,
     feature_gradients,
     losses_on_features,
-    total,
 )
 from .loss_gradient_hook import listen_to_losses
 from .loss_names import monitor_name
+from .loss_sums import total
 from .measuring import loss_scale, on_every_rank
 
 _KEY = 'gradient_share'

@@ -17,6 +17,7 @@ from dpk_mm.errors import UsageError
 from .feature_gradients import STUDENT, distiller_of
 from .level_probe import LevelProbe
 from .loss_names import monitor_name
+from .loss_sums import sum_losses
 from .measuring import loss_scale, on_every_rank
 
 _LISTENERS = '_loss_listeners'
@@ -205,26 +206,6 @@ def loss_gradients(
             cosine = torch.where(both > 0, gradient @ own / both, torch.zeros_like(both))
             found[f'gradient_cosine/{name}'] = cosine.item()
     return found
-
-
-def sum_losses(
-    losses: Mapping[str, Tensor | Sequence[Tensor]], key_of: Callable[[str], str]
-) -> dict[str, Tensor]:
-    """Sums losses under the keys that a function gives their names, as mmengine sums all.
-
-    Args:
-        losses: Of a forward pass; names without "loss" are no losses.
-        key_of: Name of a loss -> key.
-    """
-    sums: dict[str, Tensor] = {}
-    for name, value in losses.items():
-        if 'loss' not in name:
-            continue
-        values = [value] if isinstance(value, Tensor) else value
-        total = torch.stack([v.mean().float() for v in values]).sum()
-        key = key_of(name)
-        sums[key] = sums[key] + total if key in sums else total
-    return sums
 
 
 def _gradient(loss: Tensor, parameters: Sequence[Tensor], scale: float) -> Tensor:

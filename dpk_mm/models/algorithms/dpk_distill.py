@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dpk_mm.checkpoint.distilled import prepare_loading, report_loading, strip_student_prefix
 from dpk_mm.errors import UsageError
 from dpk_mm.models.teacher.checkpoint import inherit_weights, load_initial_student, load_teacher
-from dpk_mm.models.teacher.forward import TeacherForward
+from dpk_mm.models.teacher.forward import TeacherForward, is_classifier
 from dpk_mm.models.teacher.input_size import check_input_size, expected_size, network_of
 from dpk_mm.models.teacher.normalisation import TeacherInput, give_preprocessor
 from dpk_mm.models.teacher.resizing import TeacherResizing
@@ -66,7 +66,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             (detectors), logits else (classifiers). More is run where a recorder or a delivery would get nothing
             else, see :class:`~dpk_mm.models.teacher.forward.TeacherForward`.
         teacher_input_size: (height, width) to which the images are resized for a teacher that was made for another
-            resolution, see :class:`~dpk_mm.models.teacher.resizing.TeacherResizing`. None: it sees the student's.
+            resolution, see :class:`~dpk_mm.models.teacher.resizing.TeacherResizing`; where its head is run, it gets
+            copies of the data samples with boxes and masks of that size. None: it sees the student's.
         teacher_precision: None, that of the student; 'bfloat16' or 'float16': the teacher is run under autocast and
             gives features of that precision, whatever the student is trained in.
         teacher_compile: True, or arguments of ``torch.compile``, compiles the teacher's backbone and neck.
@@ -146,7 +147,9 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             compile_teacher(self.teacher, teacher_compile, sources)
         self._teacher_ready = False
         self._teacher_pretrained = isinstance(teacher, Mapping) and bool(teacher.get('pretrained'))
-        self._resizing = TeacherResizing(teacher_input_size) if teacher_input_size else None
+        self._resizing = None if teacher_input_size is None else TeacherResizing(teacher_input_size)
+        if self._resizing is not None and not is_classifier(self.teacher):
+            self._resizing.say_deliveries(list(self.distiller.deliveries.deliveries))
         give_preprocessor(self.teacher, self.data_preprocessor, teacher)
         teacher_input = TeacherInput(self.data_preprocessor, self.teacher.data_preprocessor)
         object.__setattr__(self, 'teacher_input', teacher_input)
@@ -377,12 +380,17 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
     def _run_teacher(self, inputs: Tensor, data_samples: list[BaseDataElement] | None) -> None:
         image = inputs.shape[-2:]
         inputs = self.teacher_input(inputs, data_samples)
-        if self._resizing is not None:
-            inputs = self._resizing.images(inputs)
+        resizing = self._resizing
+        if resizing is not None:
+            inputs = resizing.images(inputs)
+
+        def samples() -> Sequence[Any] | None:
+            return data_samples if resizing is None else resizing.samples(data_samples, image)
+
         with in_precision(self.teacher_precision, inputs.device):
-            self._teacher_forward(self.teacher, self.distiller, inputs, data_samples)
-        if self._resizing is not None:
-            self._resizing.maps(self.distiller.teacher_recorders, image)
+            self._teacher_forward(self.teacher, self.distiller, inputs, samples)
+        if resizing is not None:
+            resizing.maps(self.distiller.teacher_recorders, image)
 
     @property
     def teacher_forward(self) -> str:

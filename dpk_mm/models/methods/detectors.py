@@ -28,23 +28,34 @@ def level_weights(losses: Losses, weights: Mapping[int, float] | None = None) ->
     """The same losses, each level of the pyramid written out with its weight, which a config can then change.
 
     Args:
-        losses: With ``levels`` by index, as :func:`fgd` gives them.
-        weights: Index of a level -> factor, 0 to leave it out; 1 for the others.
+        losses: With ``levels``, as :func:`fgd` gives them; a level that is a dict already keeps its other keys.
+        weights: Index of a level (the student's) -> factor, 0 to leave it out; the others keep theirs, 1 by default.
 
     Raises:
-        UsageError: (a ValueError) If a loss has no such level.
+        UsageError: (a ValueError) If a loss has no levels at all, or no such level.
     """
     weights = dict(weights or {})
     found = {}
     for name, loss in losses.items():
-        levels = list(loss.get('levels', ()))
+        if not loss.get('levels'):
+            raise UsageError(
+                f'level_weights: {name} ({loss.get("type")}) has no levels, but a loss on a feature pyramid was '
+                'expected, as fgd, pkd, cwd, mgd, fgfi, gid and agnl give it; set loss_weight of this loss instead, or '
+                'transforms.<name>.weight of a DPKLoss.'
+            )
+        entries = [
+            dict(level) if isinstance(level, Mapping) else dict(index=level)
+            for level in loss['levels']
+        ]
+        indices = [entry.get('student_index', entry.get('index')) for entry in entries]
         for index in weights:
-            if index not in levels:
-                raise UsageError(
-                    f'level_weights: {name} has no level {index}, but {levels or "no levels at all"}.'
-                )
+            if index not in indices:
+                raise UsageError(f'level_weights: {name} has no level {index}, but {indices}.')
         found[name] = loss | dict(
-            levels=[dict(index=index, weight=float(weights.get(index, 1.0))) for index in levels]
+            levels=[
+                entry | dict(weight=float(weights.get(index, entry.get('weight', 1.0))))
+                for index, entry in zip(indices, entries, strict=True)
+            ]
         )
     return found
 

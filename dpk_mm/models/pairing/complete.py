@@ -12,16 +12,18 @@ from mmengine.config import Config, ConfigDict
 
 from ...errors import UsageError, first_few
 from ..algorithms import DPKDistill
+from ..teacher.input_size import read_size
 from .checks import check_exchanged, check_task
 from .classes import class_names, first_difference
 from .inherit import inheritable
 from .levels import LevelPair
 from .losses import METHODS, Fit, levels_for, make_losses, parse_method
-from .networks import Network, published_checkpoint, read_network
+from .networks import Network, read_network
 from .probe import Feature, Look, build, look_at, own_size
 from .records import one_by_one, records_of, shared_levels
 from .rows import Row
 from .size import Size, padded, training_size
+from .zoo import published_checkpoint
 
 SHORT_KEYS = ('method', 'input_size', 'smaller_teacher')
 """Keys of ``model`` that a short config has beside those of ``DPKDistill``."""
@@ -197,7 +199,7 @@ class _Completion:
     def _size(self, student: Network, own: Size | None) -> Size:
         given = self.given.get('input_size')
         if given is not None:
-            size = (given, given) if isinstance(given, int) else (int(given[0]), int(given[1]))
+            size = read_size(given, 'model.input_size')
             self._row('input size', _by(size), 'of the config')
             return size
         found = training_size(self.cfg)
@@ -225,7 +227,7 @@ class _Completion:
     def _teacher_size(self, size: Size, own: Size | None) -> Size:
         asked = self.given.get('teacher_input_size')
         if asked is not None:
-            wide = (asked, asked) if isinstance(asked, int) else (int(asked[0]), int(asked[1]))
+            wide = read_size(asked, 'model.teacher_input_size')
             self._row(
                 "teacher's input size", _by(wide), 'of the config: the images are resized for it'
             )

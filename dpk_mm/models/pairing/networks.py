@@ -48,7 +48,8 @@ def read_network(value: Any, key: str, default_scope: str | None) -> Network:
         default_scope: The scope of a model that does not say its own.
 
     Raises:
-        UsageError: (a ValueError) If it is none of these, the file has no model, or a student has ``pretrained=True``.
+        UsageError: (a ValueError) If it is none of these, the file has no model, a student has ``pretrained=True``, or
+            something beside ``cfg_path`` would be lost.
     """
     if isinstance(value, Mapping) and 'type' not in value and 'cfg_path' in value:
         if value.get('pretrained') and key == 'model.architecture':
@@ -56,10 +57,17 @@ def read_network(value: Any, key: str, default_scope: str | None) -> Network:
                 f"{key} has pretrained=True, which the short form does not load: give the student's checkpoint as "
                 'model.student_ckpt.'
             )
-        defaults = {k: v for k, v in value.items() if k not in ('cfg_path', 'pretrained')}
+        defaults = {
+            k: v for k, v in value.items() if k not in ('cfg_path', 'pretrained', '_scope_')
+        }
         network = read_network(value['cfg_path'], key, default_scope)
         for name, setting in defaults.items():
-            network.model.setdefault(name, setting)
+            if network.model.setdefault(name, setting) != setting:
+                raise UsageError(
+                    f'{key} has cfg_path and {name}, which {value["cfg_path"]} sets already, and what stands beside '
+                    'cfg_path is taken only where it says nothing: write a config of your own that inherits it and '
+                    f'changes {name}, and give its path as {key}.'
+                )
         return network
     if isinstance(value, str):
         whole = _read(value, key)
@@ -142,15 +150,3 @@ def _read_zoo(name: str, package: str, key: str) -> Config:
         ) from None
     except Exception as error:
         raise UsageError(f'{key}: {name} cannot be read: {without_period(error)}.') from error
-
-
-def published_checkpoint(name: str | None) -> str | None:
-    """The URL of the checkpoint that a zoo publishes for a config; None where it names none."""
-    if name is None or '::' not in name or find_spec(name.partition('::')[0]) is None:
-        return None
-    try:
-        return get_config(name if name.endswith('.py') else f'{name}.py', pretrained=True).get(
-            'model_path'
-        )
-    except (AssertionError, ValueError, FileNotFoundError, KeyError):
-        return None

@@ -15,6 +15,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from ...checkpoint.pretrained import remove_pretrained
 from ...errors import UsageError, first_few, without_period
 from ..teacher.input_size import expected_size, network_of
 from .networks import Network
@@ -104,7 +105,8 @@ def build(network: Network) -> nn.Module:
     Raises:
         UsageError: (a ValueError) If it cannot be built.
     """
-    cfg = _without_weights(copy.deepcopy(network.model))
+    cfg = copy.deepcopy(network.model)
+    remove_pretrained(cfg)
     cfg.pop('_scope_', None)
     scope = DefaultScope.overwrite_default_scope(network.scope)
     with torch.random.fork_rng(devices=[]), scope, _no_loading():
@@ -229,20 +231,6 @@ def _operations(event: _Event) -> float:
     if not isinstance(event.module, (nn.Conv2d, nn.Linear)) or not isinstance(event.output, Tensor):
         return 0.0
     return event.output.numel() * weight.numel() / weight.shape[0]
-
-
-def _without_weights(node: Any) -> Any:
-    """A config without what would load weights when it is built; ``init_cfg`` is not followed before training."""
-    if isinstance(node, dict):
-        for key, value in list(node.items()):
-            if key == 'pretrained':
-                node[key] = False if isinstance(value, bool) else None
-            else:
-                _without_weights(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _without_weights(value)
-    return node
 
 
 # Detectors

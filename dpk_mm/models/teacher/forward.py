@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ from dpk_mm.errors import UsageError, first_few
 
 #: From the least to the most: the neck's features, the head's outputs, the head's losses.
 DEPTHS = ('features', 'logits', 'loss')
+Samples = Callable[[], Sequence[Any] | None]
 TEACHER_FORWARDS = ('auto', *DEPTHS)
 
 
@@ -42,8 +43,7 @@ class TeacherForward:
                 f'teacher_forward must be one of {TEACHER_FORWARDS}, but is {depth!r}.'
             )
         if depth == 'auto':
-            is_classifier = isinstance(getattr(teacher, 'head', None), nn.Module)
-            depth = 'logits' if is_classifier else 'features'
+            depth = 'logits' if is_classifier(teacher) else 'features'
         self.depth = depth
         self._settled = False
 
@@ -52,15 +52,22 @@ class TeacherForward:
         teacher: nn.Module,
         distiller: ConfigurableDistiller,
         inputs: Tensor,
-        data_samples: list[Any] | None,
+        samples: Samples,
     ) -> None:
-        """Runs ``teacher`` on a batch, normalised for it, for the distiller's recorders and deliveries."""
-        self._run(self.depth, teacher, inputs, data_samples)
+        """Runs ``teacher`` on a batch, for the distiller's recorders and deliveries.
+
+        Args:
+            teacher: The teacher.
+            distiller: Whose recorders and deliveries are filled.
+            inputs: ``[N, C, H, W]``, normalised for the teacher.
+            samples: Gives the data samples; it is called where the head is run, which looks at them.
+        """
+        self._run(self.depth, teacher, inputs, samples)
         if not self._settled:
             self._settled = True
             before = without_records(distiller)
             if before:
-                self._go_deeper(before, teacher, distiller, inputs, data_samples)
+                self._go_deeper(before, teacher, distiller, inputs, samples)
 
     def _go_deeper(
         self,
@@ -68,15 +75,16 @@ class TeacherForward:
         teacher: nn.Module,
         distiller: ConfigurableDistiller,
         inputs: Tensor,
-        data_samples: list[Any] | None,
+        samples: Samples,
     ) -> None:
         best, fewest, last = self.depth, len(before), self.depth
         for depth in DEPTHS[DEPTHS.index(self.depth) + 1 :]:
             _forget(distiller)
             last = depth
+            samples()  # what is wrong with them is said, and not passed over below
             # what a teacher cannot do here, such as a loss in eval mode, was not asked for by name
             with suppress(Exception):
-                self._run(depth, teacher, inputs, data_samples)
+                self._run(depth, teacher, inputs, samples)
                 missing = len(without_records(distiller))
                 if missing < fewest:
                     best, fewest = depth, missing
@@ -84,7 +92,7 @@ class TeacherForward:
                 break
         if best != last:
             _forget(distiller)
-            self._run(best, teacher, inputs, data_samples)
+            self._run(best, teacher, inputs, samples)
         if best != self.depth:
             print_log(
                 f'The teacher is run with teacher_forward={best!r}, not {self.depth!r}, for {first_few(before)}.',
@@ -94,11 +102,16 @@ class TeacherForward:
             self.depth = best
 
     @staticmethod
-    def _run(depth: str, teacher: nn.Module, inputs: Tensor, samples: Sequence[Any] | None) -> None:
+    def _run(depth: str, teacher: nn.Module, inputs: Tensor, samples: Samples) -> None:
         if depth == 'features':
             teacher.extract_feat(inputs)
         else:
-            teacher(inputs, samples, mode='tensor' if depth == 'logits' else 'loss')
+            teacher(inputs, samples(), mode='tensor' if depth == 'logits' else 'loss')
+
+
+def is_classifier(model: nn.Module) -> bool:
+    """Whether a model has one ``head``, as classifiers have and detectors have not."""
+    return isinstance(getattr(model, 'head', None), nn.Module)
 
 
 def without_records(distiller: ConfigurableDistiller) -> list[str]:

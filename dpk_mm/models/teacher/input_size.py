@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
 from dpk_mm.errors import UsageError
+
+
+def read_size(value: Any, key: str) -> tuple[int, int]:
+    """The (height, width) that a config says.
+
+    Args:
+        value: Two whole numbers above 0, or one for both.
+        key: Where it stands, for the sentence.
+
+    Raises:
+        UsageError: (a ValueError) If it is neither.
+    """
+    sides = value if isinstance(value, (list, tuple)) else (value, value)
+    good = [isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sides]
+    if len(sides) != 2 or not all(good):
+        raise UsageError(
+            f'{key} is {value!r}, but (height, width) in pixels was expected, such as (384, 384).'
+        )
+    return sides[0], sides[1]
 
 
 def expected_size(backbone: nn.Module) -> tuple[int, int] | None:

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
-from dpk_mm.errors import UsageError
+from dpk_mm.errors import first_few
 
 from ..recorders import module_recorders
+from .input_size import read_size
+from .resized_samples import resized_samples
 
 
 class TeacherResizing:
@@ -29,14 +31,22 @@ class TeacherResizing:
     """
 
     def __init__(self, size: int | Sequence[int]) -> None:
-        sides = (size, size) if isinstance(size, int) else tuple(size)
-        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise UsageError(
-                f'model.teacher_input_size is {size!r}, but (height, width) in pixels was expected, such as '
-                '(384, 384).'
-            )
-        self.size = sides
+        self.size = read_size(size, 'model.teacher_input_size')
         self._said = False
+
+    def say_deliveries(self, names: Sequence[str]) -> None:
+        """Warns of what a detector's teacher hands on to the student's functions as it is.
+
+        Args:
+            names: Of the deliveries, none for no warning.
+        """
+        if names:
+            print_log(
+                f'model.teacher_input_size: what the distill_deliveries {first_few(names)} hand on is that of the '
+                "teacher's images and not scaled back: boxes and targets among it are wrong for the student's.",
+                'current',
+                level=logging.WARNING,
+            )
 
     def images(self, inputs: Tensor) -> Tensor:
         """``[N, C, H, W]`` -> ``[N, C, *size]``, bilinear."""
@@ -53,6 +63,19 @@ class TeacherResizing:
         return F.interpolate(
             inputs, size=self.size, mode='bilinear', align_corners=False, antialias=True
         )
+
+    def samples(self, samples: Sequence[Any] | None, image: Sequence[int]) -> Sequence[Any] | None:
+        """Copies of the data samples with the ground truth of the resized images.
+
+        Args:
+            samples: Of the student's images; they stay as they are.
+            image: (height, width) of the student's images.
+
+        Raises:
+            UsageError: If something of them cannot be resized, see
+                :func:`~dpk_mm.models.teacher.resized_samples.resized_samples`.
+        """
+        return resized_samples(samples, (image[0], image[1]), self.size)
 
     def maps(self, recorders: Any, image: Sequence[int]) -> None:
         """Resizes the recorded maps, in place of the records.

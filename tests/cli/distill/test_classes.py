@@ -3,8 +3,8 @@ from mmengine.config import Config
 
 from dpk_mm.cli.distill.classes import count_classes, fitting_topk, set_classes, task_of
 from dpk_mm.cli.distill.own_data import OwnData
-from dpk_mm.cli.distill.zoo import find_config
 from dpk_mm.errors import UsageError
+from dpk_mm.models.pairing.zoo import find_config
 
 DATA = OwnData('detection', ('a', 'b', 'c'), {})
 IMAGES = OwnData('classification', ('a', 'b', 'c'), {})

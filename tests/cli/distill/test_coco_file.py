@@ -128,3 +128,10 @@ def test_what_a_user_may_want_to_know(folder):
     assert 'lie outside of their images' in notes
     assert '2 of 4 images' in notes and 'have no box' in notes
     assert 'is of the class nothing' in notes
+
+
+@pytest.mark.parametrize('width', ['64', None, 0])
+def test_sizes_that_are_none(folder, width):
+    images = [{**image, 'width': width} for image in coco_content()['images']]
+    text = refused(folder, changed(images=images))
+    assert f'the image 0.png has the width {width!r} and the height 48' in text

@@ -6,8 +6,8 @@ from mmengine.config import Config
 from dpk_mm.cli.distill.classes import set_classes
 from dpk_mm.cli.distill.datasets import innermost, needs_masks, set_datasets
 from dpk_mm.cli.distill.own_data import read_data
-from dpk_mm.cli.distill.zoo import find_config
 from dpk_mm.errors import UsageError
+from dpk_mm.models.pairing.zoo import find_config
 from tests.helpers.data_sets import coco_content, write_class_folders, write_coco
 
 

@@ -2,7 +2,7 @@ from mmengine.config import Config
 
 from dpk_mm.cli.distill.classes import count_classes
 from dpk_mm.cli.distill.drawn_data import set_drawn_data
-from dpk_mm.cli.distill.zoo import find_config
+from dpk_mm.models.pairing.zoo import find_config
 
 
 def test_a_detector_keeps_its_classes(tmp_path):

@@ -87,3 +87,16 @@ def test_class_folders_without_parts_and_with_images(tmp_path):
         (tmp_path / 'b' / 'annotations' / f'{part}.json').write_text('{}')
     (tmp_path / 'b' / 'annotations' / 'train_small.json').write_text('{}')
     assert 'which file is that of train is not clear' in refused([tmp_path / 'b'])
+
+
+@pytest.mark.parametrize(
+    ('name', 'parts'), [('trainval', 'train and val'), ('latest_train', 'train and test')]
+)
+def test_one_file_is_not_taken_for_two_parts(tmp_path, name, parts):
+    """A student would be tested on the images that it learned."""
+    write_coco(tmp_path)
+    annotations = tmp_path / 'annotations'
+    (annotations / 'train.json').rename(annotations / f'{name}.json')
+    if 'val' in name:
+        (annotations / 'val.json').unlink()
+    assert f'{name}.json has the name of {parts}: name the files' in refused([tmp_path])

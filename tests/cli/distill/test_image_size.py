@@ -2,8 +2,8 @@ import pytest
 from mmengine.config import Config
 
 from dpk_mm.cli.distill.image_size import image_size, set_image_size
-from dpk_mm.cli.distill.zoo import find_config
 from dpk_mm.errors import UsageError
+from dpk_mm.models.pairing.zoo import find_config
 
 
 def read(name):

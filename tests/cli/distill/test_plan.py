@@ -93,7 +93,12 @@ def test_a_teacher_that_does_not_know_the_data(tmp_path):
         torch.save(dict(meta=meta, state_dict={}), file)
         request = replace(DETECTORS, data=folder, teacher_ckpt=str(file), train=True)
         if fits:
-            assert make_plan(request).teacher_ckpt == str(file)
+            plan = make_plan(request)
+            assert plan.teacher_ckpt == str(file)
+            said = [note for note in plan.notes if 'does not say its classes' in note]
+            # nothing can be compared then, and another order would be learned in silence
+            assert len(said) == (classes is None)
+            assert all('in this order, cat, dog.' in note for note in said)
         else:
             assert 'was trained on 2 classes (cat, cow), but --data has 2 (cat, dog)' in refused(
                 request

@@ -1,9 +1,11 @@
+import mmengine.optim
 import pytest
+import torch
 from mmengine.config import Config
 
-from dpk_mm.cli.distill.schedule import set_batch, set_epochs, set_machine
-from dpk_mm.cli.distill.zoo import find_config
+from dpk_mm.cli.distill.schedule import set_batch, set_ends, set_epochs, set_machine
 from dpk_mm.errors import UsageError
+from dpk_mm.models.pairing.zoo import find_config
 
 
 def read(name):
@@ -47,6 +49,51 @@ def test_milestones_go_with_the_epochs():
     cfg = read('retinanet_r18_fpn_1x_coco')
     set_epochs(cfg, 1, None)
     assert cfg.param_scheduler[1].milestones == [1]
+
+
+def rates(schedule, steps):
+    """The learning rates of mmengine's own schedule, for an optimizer's 1."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    arguments = {k: v for k, v in schedule.items() if k not in ('type', 'convert_to_iter_based')}
+    built = getattr(mmengine.optim, schedule['type'])(optimizer, **arguments)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        built.step()
+    return found
+
+
+def test_a_short_training_leaves_its_warm_up():
+    """One step of a LinearLR is its first value, which would then be that of the whole training."""
+    cfg = read('retinanet_r18_fpn_1x_coco')
+    set_epochs(cfg, 1, 4)  # two iterations
+    assert cfg.param_scheduler[0].end == 2
+    assert rates(cfg.param_scheduler[0], 4) == pytest.approx([0.001, 1, 1, 1])
+    schedules = [
+        dict(type='LinearLR', start_factor=0.25, by_epoch=True, end=5),
+        dict(type='ConstantLR', factor=0.1, by_epoch=True, begin=0, end=20),
+    ]
+    cfg = Config(
+        dict(
+            train_cfg=dict(max_epochs=300), param_scheduler=schedules, train_dataloader={}, model={}
+        )
+    )
+    set_epochs(cfg, 6, None)
+    assert [rates(schedule, 3)[-1] for schedule in cfg.param_scheduler] == pytest.approx([1, 1])
+
+
+def test_schedules_to_the_end_of_the_training_say_where_that_is():
+    cfg = read('convnext-tiny_32xb128_in1k')  # 300 epochs, of which 20 are a warm-up
+    set_ends(cfg)
+    assert [(s.get('begin', 0), s.end) for s in cfg.param_scheduler] == [(0, 20), (20, 300)]
+    cfg = read('shufflenet-v1-1x_16xb64_in1k')  # counted in iterations, in a loop of epochs
+    set_ends(cfg)
+    assert [s.end for s in cfg.param_scheduler] == [5000, 10**9]
+    schedules = dict(type='PolyLR', by_epoch=False)
+    cfg = Config(dict(train_cfg=dict(max_iters=700), param_scheduler=schedules))
+    set_ends(cfg)
+    assert cfg.param_scheduler.end == 700
 
 
 def test_hooks_at_the_end_go_with_the_epochs():

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from dpk_mm.engine.hooks.feature_gradients import error_share, feature_gradients, total
+from dpk_mm.engine.hooks.feature_gradients import error_share, feature_gradients
+from dpk_mm.engine.hooks.loss_sums import total
 from dpk_mm.models.distillers.feature_gate import GatedFeature
 
 

@@ -234,3 +234,11 @@ def test_a_short_model_that_is_built_says_what_to_call():
     short = config(classifier(8), classifier(16), 'kd')
     with pytest.raises(Exception, match=r'cfg = dpk_mm\.complete\(cfg\)\.cfg before'):
         MODELS.build(short.model)
+
+
+@pytest.mark.parametrize('key', ['input_size', 'teacher_input_size'])
+@pytest.mark.parametrize('size', ['96', (3, 96, 96), 0])
+def test_sizes_that_are_none(key, size):
+    """A text was read digit by digit, and of three numbers the first two counted."""
+    with pytest.raises(UsageError, match=f'model.{key} is .* in pixels was expected'):
+        complete(config(classifier(8), classifier(16), 'kd', **{key: size}))

@@ -1,7 +1,7 @@
 import pytest
 
 from dpk_mm.errors import UsageError
-from dpk_mm.models.pairing.networks import published_checkpoint, read_network, with_type
+from dpk_mm.models.pairing.networks import read_network, with_type
 
 NAME = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 MODEL = dict(type='RetinaNet', backbone=dict(type='ResNet', depth=18))
@@ -31,10 +31,20 @@ def test_the_scope_of_a_type():
 
 def test_the_form_of_mmrazor():
     network = read_network(
-        dict(cfg_path=NAME, pretrained=False, train_cfg=1), 'model.teacher', None
+        dict(cfg_path=NAME, pretrained=False, use_syncbn=True, _scope_='mmrazor'),
+        'model.teacher',
+        None,
     )
     assert network.model.type == 'RetinaNet'
+    assert network.model.use_syncbn is True
     assert 'pretrained' not in network.model
+
+
+def test_what_mmrazor_would_leave_out_of_its_form_is_refused():
+    """It takes what stands beside cfg_path for defaults: a head of three classes would have eighty."""
+    named = dict(cfg_path=NAME, bbox_head=dict(num_classes=3))
+    with pytest.raises(UsageError, match='has cfg_path and bbox_head, which mmdet::retinanet/'):
+        read_network(named, 'model.teacher', None)
 
 
 def test_a_preprocessor_at_the_top():
@@ -68,14 +78,6 @@ def test_a_file_and_a_student_in_it(tmp_path):
 def test_refused(value, words):
     with pytest.raises(UsageError, match=words):
         read_network(value, 'model.teacher', None)
-
-
-def test_published_checkpoints():
-    url = published_checkpoint('mmdet::retinanet/retinanet_r101_fpn_2x_coco.py')
-    assert url.startswith('https://')
-    assert url.endswith('.pth')
-    assert published_checkpoint(None) is None
-    assert published_checkpoint('some/file.py') is None
 
 
 def test_types_are_not_replaced():

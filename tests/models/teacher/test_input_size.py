@@ -9,7 +9,7 @@ from torch import nn
 
 import dpk_mm  # noqa: F401
 from dpk_mm.errors import UsageError
-from dpk_mm.models.teacher.input_size import expected_size
+from dpk_mm.models.teacher.input_size import expected_size, read_size
 
 
 @pytest.fixture(autouse=True)
@@ -130,3 +130,16 @@ def test_class_counts_are_compared_when_the_model_is_built():
 
 def test_other_networks_say_nothing():
     assert expected_size(nn.Conv2d(3, 4, 1)) is None
+
+
+def test_sizes_of_a_config():
+    assert read_size(32, 'model.input_size') == (32, 32)
+    assert read_size([32, 48], 'model.input_size') == (32, 48)
+
+
+@pytest.mark.parametrize('size', ['224', (3, 224, 224), (224,), 0, -5, True, (224.0, 224), None])
+def test_what_is_no_size(size):
+    with pytest.raises(
+        UsageError, match=r'model.input_size is .*, but \(height, width\) in pixels'
+    ):
+        read_size(size, 'model.input_size')

@@ -9,7 +9,7 @@ from torch import nn
 from dpk_mm.errors import UsageError
 from dpk_mm.models.distillers import DPKDistiller
 from dpk_mm.models.teacher.resizing import TeacherResizing
-from tests.helpers.small_runs import build, classifier
+from tests.helpers.small_runs import build, classifier, distilled, yolox
 
 
 class Pyramid(nn.Module):
@@ -41,7 +41,7 @@ def test_the_same_size_is_left_alone():
     assert resizing.images(images) is images
 
 
-@pytest.mark.parametrize('size', [(0, 3), (3,), ('a', 'b'), (1.5, 2)])
+@pytest.mark.parametrize('size', [(0, 3), (3,), ('a', 'b'), (1.5, 2), 0, True, '24'])
 def test_sizes_that_are_none(size):
     with pytest.raises(UsageError, match='teacher_input_size'):
         TeacherResizing(size)
@@ -52,6 +52,17 @@ def test_it_is_said_once(logged):
     for _ in range(2):
         resizing.images(torch.rand(1, 3, 16, 16))
     assert len([line for line in logged if 'are resized to 32x32' in line]) == 1
+
+
+@pytest.mark.parametrize(('size', 'said'), [((96, 96), 1), (None, 0)])
+def test_what_a_detector_hands_on_is_not_scaled_back_and_that_is_said(logged, size, said):
+    cfg = distilled(yolox(8), yolox(8), teacher_input_size=size)
+    path = 'mmdet.models.utils.multi_apply'
+    cfg['distiller']['distill_deliveries'] = dict(
+        targets=dict(type='FunctionOutputs', func_path=path, max_keep_data=1)
+    )
+    build(cfg)
+    assert sum('the distill_deliveries targets hand on is that' in line for line in logged) == said
 
 
 def vit(size):
@@ -84,6 +95,8 @@ def test_a_transformer_teaches_a_student_of_smaller_images():
     assert torch.isfinite(losses['distill.loss_kd'])
     with pytest.raises(UsageError, match='teacher_input_size=.96, 96. to have the images resized'):
         build(cfg).loss(torch.rand(2, 3, 64, 64), samples)
+    with pytest.raises(Exception, match='model.teacher_input_size is 0, but'):  # not the default
+        MODELS.build(ConfigDict(dict(cfg, teacher_input_size=0)))
     with pytest.raises(
         Exception, match='expects images of 96x96, but model.teacher_input_size 80x80'
     ):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import mmdet
 import mmengine
-import mmpretrain
 
 from ...errors import UsageError, first_few
 
-PACKAGES = {'mmdet': mmdet, 'mmpretrain': mmpretrain}
+PACKAGES = ('mmdet', 'mmpretrain')
 
 
 class FoundConfig(NamedTuple):
@@ -60,7 +59,8 @@ def find_config(name: str, option: str) -> FoundConfig:
         raise UsageError(
             f'{option} {name}: there is no zoo {package}; it is one of {", ".join(PACKAGES)}.'
         )
-    stem = Path(rest).name.removesuffix('.py')
+    rest = rest.removesuffix('.py')
+    stem = Path(rest).name
     found = [entry for entry in _configs() if entry.stem == stem and _within(entry, package, rest)]
     found = found or [
         entry
@@ -80,6 +80,26 @@ def find_config(name: str, option: str) -> FoundConfig:
     )
 
 
+def published_checkpoint(name: str | None) -> str | None:
+    """The URL of the checkpoint that a zoo publishes for a config.
+
+    Args:
+        name: ``package::folder/config.py``, with or without the ending, or the file itself.
+
+    Returns:
+        None where there is no such config in the zoos, or no checkpoint of it. Those of trackers have several, one
+        for each part: that is none of the config.
+    """
+    if name is None:
+        return None
+    if '::' not in name:
+        found = _of_zoo(Path(name).resolve())
+    else:
+        source = name.removesuffix('.py') + '.py'
+        found = next((entry for entry in _configs() if entry.source == source), None)
+    return found.checkpoint if found else None
+
+
 def near_names(stem: str, package: str = '') -> list[str]:
     """Names of zoo configs that are similar to a text: those that begin with it first."""
     names = [entry.stem for entry in _configs() if not package or entry.source.startswith(package)]
@@ -94,8 +114,9 @@ def near_names(stem: str, package: str = '') -> list[str]:
 def _within(entry: FoundConfig, package: str, rest: str) -> bool:
     if package and not entry.source.startswith(f'{package}::'):
         return False
-    folder = str(Path(rest).parent)
-    return folder == '.' or not package or entry.source == f'{package}::{rest}'
+    if not package or Path(rest).name == rest:
+        return True
+    return entry.source.removesuffix('.py') == f'{package}::{rest.removesuffix(".py")}'
 
 
 def _of_zoo(file: Path) -> FoundConfig | None:
@@ -147,11 +168,15 @@ def _entry(package: str, relative: str, file: Path, model: dict[str, Any]) -> Fo
 
 
 def _folders() -> Iterator[tuple[str, Path]]:
-    for name, package in PACKAGES.items():
-        folder = Path(package.__file__).parent / '.mim'
+    for name in PACKAGES:
+        spec = find_spec(name)  # not imported: that takes seconds
+        if spec is None or spec.origin is None:
+            continue
+        package = Path(spec.origin).parent
+        folder = package / '.mim'
         # an editable installation has the repository itself around the package
         if not (folder / 'configs').is_dir():
-            folder = Path(package.__file__).parents[1]
+            folder = package.parent
         if (folder / 'configs').is_dir():
             yield name, folder
 

@@ -1,7 +1,8 @@
 import pytest
+from mmengine.hub import get_config
 
-from dpk_mm.cli.distill.zoo import find_config, near_names
 from dpk_mm.errors import UsageError
+from dpk_mm.models.pairing.zoo import find_config, near_names, published_checkpoint
 
 
 def test_a_name_a_package_and_a_file_are_the_same_config():
@@ -9,6 +10,7 @@ def test_a_name_a_package_and_a_file_are_the_same_config():
     assert by_name.source == 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
     assert find_config('retinanet_r50_fpn_1x_coco.py', '--teacher') == by_name
     assert find_config(by_name.source, '--teacher') == by_name
+    assert find_config(by_name.source.removesuffix('.py'), '--teacher') == by_name
     assert find_config(str(by_name.file), '--teacher') == by_name
 
 
@@ -28,6 +30,32 @@ def test_of_several_checkpoints_of_a_config_the_one_of_its_name_counts():
     other = find_config('convnext-tiny_in21k-pre_3rdparty_in1k', '--teacher')
     assert other.source == found.source
     assert 'in21k-pre' in other.checkpoint
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'mmdet::retinanet/retinanet_r101_fpn_2x_coco.py',
+        'mmdet::retinanet/retinanet_r18_fpn_1x_coco',
+        'mmpretrain::convnext/convnext-tiny_32xb128_in1k.py',
+        'mmpretrain::resnet/resnet18_8xb32_in1k.py',
+    ],
+)
+def test_the_published_checkpoint_is_the_one_that_mmengine_finds(name):
+    config = get_config(f'{name.removesuffix(".py")}.py', pretrained=True)
+    url = published_checkpoint(name)
+    assert url == config.model_path and url.endswith('.pth')
+    assert published_checkpoint(str(find_config(name, '--teacher').file)) == url
+    assert published_checkpoint(config.filename) == url
+
+
+def test_what_no_zoo_publishes():
+    several = (
+        'mmdet::deepsort/deepsort_faster-rcnn_r50_fpn_8xb2-4e_mot17halftrain_test-mot17halfval.py'
+    )
+    assert isinstance(get_config(several, pretrained=True).model_path, list)
+    for name in (None, 'some/file.py', 'mmdet::retinanet/nothing.py', 'timm::resnet18', several):
+        assert published_checkpoint(name) is None
 
 
 def test_a_file_of_ones_own(tmp_path):
