@@ -341,8 +341,10 @@ def main() -> int:
     weights = [WEIGHTS[name] for name in args.weights]
     driver.check_options(args.cfg_options or {}, weights)
     if args.list:
-        for name, state in driver.status(weights).items():
-            console.print(f'{name:26}{state}', markup=False, highlight=False)
+        states = driver.status(weights)
+        width = max(map(len, states), default=0) + 2
+        for name, state in states.items():
+            console.print(f'{name:{width}}{state}', markup=False, highlight=False)
         return 0
     summary = Summary()
     if not args.report:
