@@ -43,6 +43,11 @@ def test_a_student_with_its_setting():
             f'{LOSS}.transforms.second_last.prior': 'none',
             f'{LOSS}.transforms.last.teacher_channels': 48,
             f'{LOSS}.transforms.last.prior': 'none',
+            **{
+                f'{LOSS}.transforms.{stage}.{part}_depth': 1
+                for stage in ('second_last', 'last')
+                for part in ('encoder', 'decoder')
+            },
         },
     )
     entry = student('fashion', 'fitnets', 50.0, 0, 24, named=False)
