@@ -100,6 +100,13 @@ class Commands:
             ).to_dict()
         return self._configs[entry.config]
 
+    def shown_config(self, entry: Entry) -> str:
+        """Name of an entry's config, without the place of the folder that it was composed in."""
+        path = Path(entry.config)
+        return (
+            path.relative_to(self.folder).as_posix() if self.folder in path.parents else str(path)
+        )
+
     def epochs(self, entry: Entry) -> int:
         """Epochs of an entry's training."""
         default = self.config(entry).get('train_cfg', {}).get('max_epochs', 1)

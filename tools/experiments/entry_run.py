@@ -239,7 +239,7 @@ class EntryRun:
             'test_seconds': round(state.test_seconds, 1),
             'threads': int(threads) if threads.isdigit() else threads,
             **self._about,
-            'config': entry.config,
+            'config': self._commands.shown_config(entry),
             'options': self._commands.own_options(entry),
             'checkpoint': f'{entry.name}/{Path(checkpoint).name}',
             'inputs': state.inputs,

@@ -150,6 +150,17 @@ def stage(tmp_path):
     return Stage(tmp_path)
 
 
+def test_results_do_not_say_where_a_composed_config_lies(stage):
+    composed = stage.folder / 'configs' / 'n.py'
+    composed.parent.mkdir(parents=True)
+    composed.write_text((stage.root / 'configs' / 'n.py').read_text())
+    stage.grid = replace(GRID, entries=(Entry('a', str(composed), 'x'), GRID.entries[1]))
+    stage.run()
+    assert [stage.results()[name]['config'] for name in ('a', 'baseline-s0')] == [
+        'configs/n.py'
+    ] * 2
+
+
 def test_first_run_does_everything(stage):
     summary = stage.run()
     assert summary.done == NAMES and not summary.failed
