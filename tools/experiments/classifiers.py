@@ -79,6 +79,8 @@ METHODS: dict[str, tuple[str, str]] = {
 }
 
 
+#: Methods of a decision that the best form adds: with and without a prior.
+FORM = ('dpk_form', 'no_prior_form')
 #: Forms that give the student something of the teacher as input, other than the paper's.
 CANDIDATES = (
     'fixed_0.5',
@@ -278,7 +280,10 @@ def decision(
     widths: Sequence[int],
     form_name: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The trainings that decide: every method with its chosen setting, under every teacher.
+    """The trainings that decide: every method with its chosen setting, the first teacher before the others.
+
+    The others answer whether a student gets worse with the larger teacher, and have what is given features or logits of
+    the teacher; the controls without a prior are under the first one.
 
     Args:
         pair: Key of ``PAIRS``.
@@ -288,23 +293,23 @@ def decision(
         form_name: Key of :func:`forms`, which is a method more, ``dpk_form``, and without a prior ``no_prior_form``,
             both with the weight of ``dpk``.
     """
-    entries = [teacher(pair, width) for width in widths]
-    for seed in seeds:
-        for width in widths:
-            entries += [
-                student(pair, method, chosen[method], seed, width, named=False)
-                for method in METHODS
-                if method != BASELINE or width == widths[0]
-            ]
-            if form_name is not None:
-                entries += [
-                    {
-                        **form(pair, form_name, chosen['dpk'], seed, width, prior=prior),
-                        'method': method,
-                        'name': f'{method}-w{width}-s{seed}',
-                    }
-                    for method, prior in (('dpk_form', True), ('no_prior_form', False))
-                ]
+    entries: list[dict[str, Any]] = []
+    for width in widths:
+        entries.append(teacher(pair, width))
+        asked = [
+            method
+            for method in (*METHODS, *(FORM if form_name is not None else ()))
+            if width == widths[0] or not (method == BASELINE or method.startswith('no_prior'))
+        ]
+        for seed in seeds:
+            for method in asked:
+                if method in METHODS:
+                    entry = student(pair, method, chosen[method], seed, width, named=False)
+                else:
+                    prior = not method.startswith('no_prior')
+                    entry = form(pair, str(form_name), chosen['dpk'], seed, width, prior=prior)
+                    entry.update(method=method, name=f'{method}-w{width}-s{seed}')
+                entries.append(entry)
     return entries
 
 
