@@ -123,12 +123,11 @@ def share_options(loss: str, share: float) -> dict[str, Any]:
     }
 
 
-#: Method -> the rows of :func:`rows` that are its settings. Every method that is tuned has three.
+#: Method -> the rows of :func:`rows` that are its settings. Every method that is tuned has three. Shares of the
+#: gradient (``share_0.3``) are not among them, see PLAN.md.
 FORMS: dict[str, tuple[str, ...]] = {
     'dpk_apart': ('dpk_x3', 'dpk_x10', 'dpk_x30'),
     'no_prior_apart': ('no_prior_x3', 'no_prior_x10', 'no_prior_x30'),
-    'dpk_share': ('share_0.1', 'share_0.3', 'share_1'),
-    'no_prior_share': ('no_prior_share_0.1', 'no_prior_share_0.3', 'no_prior_share_1'),
 }
 WEIGHTS = (0.3, 1.0, 3.0)
 RATES = (2e-3, 4e-3, 8e-3)

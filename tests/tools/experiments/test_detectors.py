@@ -96,11 +96,13 @@ def test_the_grids_can_be_read(name):
 
 
 def test_settings_and_decision():
-    entry = setting_entry('hituav', 'dpk_share', 'share_0.3', 100, 16, fgd_weight=0.5)
-    assert entry['name'] == 'dpk_share-form-share_0.3-w16-s100'
-    assert (entry['method'], entry['setting']) == ('dpk_share', {'form': 'share_0.3'})
+    entry = setting_entry('hituav', 'dpk_apart', 'dpk_x3', 100, 16, fgd_weight=0.5)
+    assert entry['name'] == 'dpk_apart-form-dpk_x3-w16-s100'
+    assert (entry['method'], entry['setting']) == ('dpk_apart', {'form': 'dpk_x3'})
     assert entry['options'][f'{LOSS}.loss_dpk.loss_weight'] == 0.5
-    assert entry['options']['default_hooks.gradient_share.share'] == 0.3
+    assert entry['options'][f'{LOSS}.loss_dpk.transforms.P4.weight'] == 3.0
+    shared = student('hituav', 'share_0.3', 100)['options']
+    assert shared['default_hooks.gradient_share.share'] == 0.3
     entries = settings('hituav', 32, (100, 101), 1.0)
     methods = ('baseline', 'fgd', 'dpk', *FORMS)
     assert len(entries) == len({e['name'] for e in entries}) == 1 + 2 * 3 * len(methods)
