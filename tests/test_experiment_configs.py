@@ -191,7 +191,7 @@ def test_controls_have_the_levels_and_weights_of_fgd(folder):
         assert hook == dict(type='mmrazor.LossGradientHook', interval=20, by_level=True)
 
 
-@pytest.mark.parametrize(('folder', 'images'), [('hituav', (100, 1000)), ('deeppcb', (60, 700))])
+@pytest.mark.parametrize(('folder', 'images'), [('hituav', (100, 1600)), ('deeppcb', (60, 700))])
 def test_students_and_teachers_of_the_new_sets(folder, images):
     alone, teacher = (load(f'{folder}/', role) for role in ('alone', 'teacher'))
     found = tuple(cfg.train_dataloader.dataset.indices for cfg in (alone, teacher))

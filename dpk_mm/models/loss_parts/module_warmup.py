@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,8 @@ from ...errors import UsageError
 from ...functional.feature_error import error_and_variance
 from ...functional.masking import TokenMask, unmasked
 from ...modules.hybrid_transform import FeatureTransform
+
+NOT_MEASURED = -1.0
 
 
 class ModuleWarmup(nn.Module):
@@ -64,8 +65,8 @@ class ModuleWarmup(nn.Module):
         self.momentum = momentum
         self.iteration: int | None = None
         self._said: set[str] = set()
-        # In the checkpoint: a resumed run goes on where it was.
-        self.register_buffer('errors', torch.full((len(self.stages),), math.nan))
+        # In the checkpoint: a resumed run goes on where it was. Not a NaN, with which no checkpoint is written.
+        self.register_buffer('errors', torch.full((len(self.stages),), NOT_MEASURED))
         self.register_buffer('ended', torch.zeros(len(self.stages), dtype=torch.bool))
 
     @classmethod
@@ -144,7 +145,7 @@ class ModuleWarmup(nn.Module):
         if not torch.isfinite(error):
             return
         before = self.errors[place]
-        if not torch.isnan(before):
+        if before != NOT_MEASURED:
             error = self.momentum * before + (1 - self.momentum) * error
         self.errors[place] = error
         self.ended[place] = error <= self.limit

@@ -47,6 +47,10 @@ CASES = {
     'DPKLoss': [
         dict(transforms=dict(P4=dict(index=1, **STAGE), P5=dict(index=2, **STAGE))),
         dict(transforms=dict(P5=dict(index=2, **STAGE)), criterion=dict(type='FGDLoss', **FGD)),
+        dict(
+            transforms=dict(P4=dict(index=1, **STAGE), P5=dict(index=2, **STAGE)),
+            module_warmup=dict(iterations=1, error=0.5),
+        ),
     ],
     'DecoupledKDLoss': [dict(), dict(tau=2.0, warmup=4, standardize=True), dict(beta=0.0)],
     'AGNLLoss': [
@@ -136,6 +140,8 @@ def as_its_hooks_do(loss, device='cpu'):
         loss.mask_ratio = FixedMaskRatio(0.5)
     if hasattr(loss, 'warmup'):
         loss.warmup.done = 1
+    if getattr(loss, 'module_warmup', None) is not None:
+        loss.module_warmup.iteration = 1
     for side, channels in (('student', 6), ('teacher', 8)):
         if isinstance(loss, CrossKDLoss):
             getattr(loss, f'prepare_from_{side}')(detector(channels, device))
@@ -293,6 +299,15 @@ def test_autocast_gives_the_same_to_its_precision(row, dtype):
     with torch.autocast('cpu', dtype):
         rough = sum(call(loss, batch).values())
     assert rough.item() == pytest.approx(exact, rel=0.03)
+
+
+def test_its_state_can_be_saved_from_the_start(row):
+    # tools/train.py writes no checkpoint with a value that is not finite
+    loss = build(*row)
+    for when in ('new', 'after a step'):
+        state = loss.state_dict()
+        assert [k for k, v in state.items() if not torch.isfinite(v.float()).all()] == [], when
+        call(loss, records())
 
 
 def test_weights_out_of_range_are_refused(row):
