@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from torch import Tensor, nn
 
+from ..engine.metrics import numbers
 from ..errors import CheckpointError, UsageError
 from ..functional.similarity import MIN_SAMPLES, cka_from_sums, hsic_sums
 from ..models.losses import DPKLoss
@@ -138,7 +139,7 @@ def measure_teacher(
         for metric in evaluator.metrics:
             if hasattr(metric, 'img_ids'):  # COCO's: else all other images would count as missed
                 metric.img_ids = ids
-        metrics = {k: float(v) for k, v in evaluator.evaluate(seen).items()}
+        metrics = numbers(evaluator.evaluate(seen))
         cka = {} if student_ckpt is None else _cka(model, cfg, student_ckpt, loader, images)
     return TeacherPass(
         metrics=metrics,
