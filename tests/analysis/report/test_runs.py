@@ -34,6 +34,25 @@ def test_whether_validations_are_counted_in_epochs(tmp_path):
     assert not load_run(killed).by_epoch
 
 
+def test_metrics_by_class_are_no_curve(tmp_path):
+    folder = write_run(tmp_path / 'a', None, metrics=())
+    with open(folder / 'stamp' / 'vis_data' / 'scalars.json', 'a') as file:
+        file.write('{"step": 1, "precision_classwise": [1.0, 2.0], "top1": 3.0}\n')
+    run = load_run(folder)
+    assert run.metric_names() == ['top1'] and run.metrics('top1') == [(1.0, 3.0)]
+
+
+def test_the_record_of_an_earlier_training_in_the_folder_is_not_taken(tmp_path):
+    folder = write_run(tmp_path / 'a', distillation(log='stamp'))
+    assert load_run(folder).distils
+    later = folder / 'stamp_2' / 'vis_data'
+    later.mkdir(parents=True)
+    (later / 'scalars.json').write_text('{"iter": 1, "epoch": 1, "loss": 9.0}\n')
+    run = load_run(folder)
+    assert run.record == {'models': []}
+    assert run.scalars.series('loss')[1].tolist() == [9.0] and run.metric_names() == []
+
+
 @pytest.mark.parametrize(
     ('config', 'role'), [('faster_rcnn_dpk.py', 'student'), ('faster_rcnn_none.py', 'model')]
 )
