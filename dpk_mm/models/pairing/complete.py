@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 from ...errors import UsageError, did_you_mean, first_few
 from ..algorithms import DPKDistill
 from ..teacher.input_size import read_size
-from .checks import check_exchanged, check_task
+from .checks import check_exchanged, check_images, check_task
 from .classes import class_names, first_difference
 from .inherit import inheritable
 from .levels import LevelPair
@@ -110,6 +110,7 @@ class _Completion:
         given = look_at(models[teacher.key], teacher, teacher_size)
         if teacher_size != size:
             given.features = [_on(size, teacher_size, feature) for feature in given.features]
+        check_images(look, given)
         if not self.given.get('smaller_teacher'):
             check_exchanged(look, given)
         difference = self._classes(teacher, look, given)

@@ -70,6 +70,22 @@ def test_a_loss_that_the_method_makes_can_be_dropped():
     assert losses.loss_kd is None and losses.own == dict(type='KDLoss')
 
 
+def in_channels(model, count):
+    model['backbone']['in_channels'] = count
+    model['data_preprocessor'].update(mean=[0.0] * count, std=[255.0] * count, to_rgb=False)
+    return model
+
+
+@pytest.mark.parametrize('count', [1, 4])
+def test_images_of_other_channels(count):
+    student, teacher = (in_channels(classifier(width), count) for width in (8, 16))
+    model = complete(config(student, teacher, 'kd+dpk')).cfg.model
+    stage = model.distiller.distill_losses.loss_dpk.transforms.last
+    assert (stage.index, stage.student_channels, stage.teacher_channels) == (1, 64, 128)
+    with pytest.raises(UsageError, match=f'of {count} channels?, and model.teacher of 3 channels'):
+        complete(config(student, classifier(16), 'kd'))
+
+
 def test_a_detector():
     done = complete(config(yolox(8), yolox(16), 'dpk_fgd', 'mmdet'))
     loss = done.cfg.model.distiller.distill_losses.loss_dpk
