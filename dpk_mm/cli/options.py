@@ -78,6 +78,7 @@ def load_config(
     options: Mapping[str, Any] | None = None,
     work_dir: str | None = None,
     print_choices: bool = False,
+    complete_short: bool = True,
 ) -> Config:
     """Reads a config and applies the options of the command line; one of the short form is completed.
 
@@ -87,6 +88,7 @@ def load_config(
         work_dir: Folder of the run; else that of the config, else ``./work_dirs/<name of the config>``.
         print_choices: Whether the first process prints what was chosen for a config of the short form, see
             :func:`dpk_mm.models.pairing.complete`, and writes it to ``chosen.json`` in the work folder.
+        complete_short: Whether a config of the short form is completed; otherwise it is returned as it is written.
 
     Returns:
         The config, with ``work_dir`` set.
@@ -107,7 +109,7 @@ def load_config(
     if options:
         cfg.merge_from_dict(options)
     rows = None
-    if is_short(cfg):
+    if complete_short and is_short(cfg):
         completed = complete(cfg)
         cfg = completed.cfg
         if print_choices and _is_first_process():
