@@ -56,9 +56,21 @@ class Run:
         )
         return [name for name in names if name not in _NO_METRICS]
 
-    def metrics(self, name: str) -> list[tuple[float, float]]:
-        """(iteration or epoch, value) of a metric at each validation."""
-        return [(float(r['step']), float(r[name])) for r in self.scalars.val if name in r]
+    def metrics(self, name: str, iterations: bool = False) -> list[tuple[float, float]]:
+        """(iteration or epoch, value) of a metric at each validation.
+
+        Args:
+            name: Of the metric.
+            iterations: Whether epochs are turned into iterations: the last one that was logged by their end.
+        """
+        found = [(float(r['step']), float(r[name])) for r in self.scalars.val if name in r]
+        if iterations and self.by_epoch:
+            found = [(self._last_of(epoch), value) for epoch, value in found]
+        return found
+
+    def _last_of(self, epoch: float) -> float:
+        train = self.scalars.train
+        return float(max((r['iter'] for r in train if r.get('epoch', 0) <= epoch), default=0))
 
     @property
     def by_epoch(self) -> bool:

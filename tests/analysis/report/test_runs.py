@@ -53,6 +53,14 @@ def test_the_record_of_an_earlier_training_in_the_folder_is_not_taken(tmp_path):
     assert run.scalars.series('loss')[1].tolist() == [9.0] and run.metric_names() == []
 
 
+def test_epochs_as_iterations_for_a_picture_with_others(tmp_path):
+    run = load_run(write_run(tmp_path / 'a', None))  # epochs end after 20, 41 and 60 iterations
+    assert [step for step, _ in run.metrics('coco/bbox_mAP')] == [1, 2, 3]
+    assert [step for step, _ in run.metrics('coco/bbox_mAP', iterations=True)] == [20, 41, 60]
+    other = load_run(write_run(tmp_path / 'b', distillation(by_epoch=False)))
+    assert [step for step, _ in other.metrics('coco/bbox_mAP', iterations=True)] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ('config', 'role'), [('faster_rcnn_dpk.py', 'student'), ('faster_rcnn_none.py', 'model')]
 )
