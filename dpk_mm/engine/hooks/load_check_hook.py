@@ -115,7 +115,7 @@ def _compare_settings(runner: Runner, checkpoint: dict[str, Any]) -> None:
                 (old.get(first, old.get(key)), new.get(first, new.get(key)))
                 for old, new in zip(found, own, strict=True)
             ]
-            other = [pair for pair in pairs if pair[0] != pair[1]]
+            other = [pair for pair in pairs if None not in pair and pair[0] != pair[1]]
             if other:
                 runner.logger.warning(
                     f'--resume: the {key} of the config, {other[0][1]:g} in {name}, is not used: a resumed training '
