@@ -37,7 +37,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--budget', type=float, required=True, metavar='MINUTES', help='for all of it together'
     )
-    parser.add_argument('--method', help="for a plain student, such as 'kd' or 'dpk_fgd'")
+    parser.add_argument(
+        '--method',
+        help="for a plain student, such as 'kd' or 'dpk_fgd'; of one in the short form, in place of its own",
+    )
     parser.add_argument('--data', metavar='DIR', help="data_root of the config's datasets")
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/teacher_of_<student>')
     parser.add_argument('--metric', help='default: accuracy/top1 or coco/bbox_mAP')
@@ -71,7 +74,8 @@ def print_selection(selection: Selection, console: Console) -> None:
 def main() -> int:
     args = parse_args()
     console = Console()
-    student = load_config(args.student, args.cfg_options)
+    # one of the short form is completed with each teacher
+    student = load_config(args.student, args.cfg_options, complete_short=False)
     folder = (
         args.work_dir or Path('work_dirs') / f'teacher_of_{Path(args.student).stem}'
     ).resolve()

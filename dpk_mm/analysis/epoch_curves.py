@@ -17,7 +17,7 @@ _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 
 
 def epoch_means(scalars: Scalars, prefix: str) -> dict[str, list[float | None]]:
-    """Means over the logged iterations of each epoch.
+    """Means over the logged iterations of each epoch, without values that are not finite.
 
     Args:
         scalars: Of a training.
@@ -34,7 +34,7 @@ def epoch_means(scalars: Scalars, prefix: str) -> dict[str, list[float | None]]:
             continue
         values: list[list[float]] = [[] for _ in range(max(epochs, default=0))]
         for record in scalars.train:
-            if key in record and 'epoch' in record:
+            if 'epoch' in record and np.isfinite(record.get(key, np.nan)):
                 values[int(record['epoch']) - 1].append(record[key])
         means[key.removeprefix(prefix)] = [
             round(float(np.mean(v)), 4) if v else None for v in values

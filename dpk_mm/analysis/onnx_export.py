@@ -20,6 +20,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from ..checkpoint.student import check_out_file
 from ..errors import UsageError
 from ..fileio import replacing
 from .input_size import input_size
@@ -72,8 +73,8 @@ def export_onnx(
         averaged: Which weights are written where the file holds averaged (EMA) and raw ones.
 
     Raises:
-        UsageError: If onnx or onnxruntime is not installed, the file exists, the checkpoint does not fit, the model
-            cannot be exported, or the file computes something else.
+        UsageError: If onnx or onnxruntime is not installed, the file cannot be written, the checkpoint does not fit,
+            the model cannot be exported, or the file computes something else.
         FileNotFoundError: If a file does not exist.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
@@ -81,10 +82,9 @@ def export_onnx(
         raise UsageError(
             f'--onnx needs {" and ".join(missing)}: pip install -r requirements/onnx.txt.'
         )
-    if Path(out_file).exists() and not force:
-        raise UsageError(
-            f'{out_file} exists already: name another file, or replace it with --force.'
-        )
+    if Path(out_file).suffix != '.onnx':
+        raise UsageError(f'{out_file}: the name of an ONNX file, ending in .onnx, was expected.')
+    check_out_file(out_file, checkpoint, force)
     cfg = read_config(config)
     model = build_student(cfg, checkpoint, averaged)
     with scope_of(cfg):

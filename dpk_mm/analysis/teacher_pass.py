@@ -11,6 +11,8 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from torch import Tensor, nn
 
+from ..engine.hooks.class_check_hook import check_teacher_classes, class_names
+from ..engine.metrics import numbers
 from ..errors import CheckpointError, UsageError
 from ..functional.similarity import MIN_SAMPLES, cka_from_sums, hsic_sums
 from ..models.losses import DPKLoss
@@ -73,7 +75,11 @@ def why_it_does_not_fit(cfg: Config, batch_size: int = 4) -> str | None:
             for loss in model.distiller.modules():
                 if isinstance(loss, DPKLoss):  # the hook of the training sets it else
                     loss.mask_ratio = FixedMaskRatio(0.5)
-            batch = next(iter(image_loader(cfg, 'val', batch_size)), None)
+            loader = image_loader(cfg, 'val', batch_size)
+            classes = class_names(getattr(loader.dataset, 'metainfo', None))
+            if classes:
+                check_teacher_classes(cfg, model, cfg.model.teacher_ckpt, classes)
+            batch = next(iter(loader), None)
             if batch is None:
                 raise UsageError(f'the val part has less than {batch_size} images.')
             model(**model.data_preprocessor(batch, training=False), mode='loss')
@@ -96,7 +102,8 @@ def measure_teacher(
         cfg: Of the distillation.
         student_ckpt: Of a student, trained briefly, for CKA; it is measured on the first eight batches.
         images: How many at most, in whole batches.
-        batch_size: Images of a batch; by default that of the validation, but from 4, which CKA needs, to 32.
+        batch_size: Images of a batch; by default that of the validation, but from 4, which CKA needs, to 32, and not
+            more than there are or ``images`` says.
         device: Torch device.
 
     Raises:
@@ -105,10 +112,11 @@ def measure_teacher(
     cfg = read_config(cfg)
     model = _load(cfg).to(device)
     cuda = torch.device(device).type == 'cuda'
-    if batch_size is None:
-        own = (cfg.get('val_dataloader') or {}).get('batch_size', 1)
-        batch_size = min(BATCH_SIZE, max(MIN_SAMPLES, own))
     with torch.no_grad(), scope_of(cfg):
+        if batch_size is None:
+            own = (cfg.get('val_dataloader') or {}).get('batch_size', 1)
+            there = len(image_loader(cfg, 'val', MIN_SAMPLES).dataset)
+            batch_size = max(MIN_SAMPLES, min(BATCH_SIZE, own, images, there))
         loader = image_loader(cfg, 'val', batch_size)
         evaluator = Evaluator(cfg.val_evaluator)
         evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
@@ -138,7 +146,7 @@ def measure_teacher(
         for metric in evaluator.metrics:
             if hasattr(metric, 'img_ids'):  # COCO's: else all other images would count as missed
                 metric.img_ids = ids
-        metrics = {k: float(v) for k, v in evaluator.evaluate(seen).items()}
+        metrics = numbers(evaluator.evaluate(seen))
         cka = {} if student_ckpt is None else _cka(model, cfg, student_ckpt, loader, images)
     return TeacherPass(
         metrics=metrics,

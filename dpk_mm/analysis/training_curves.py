@@ -34,10 +34,12 @@ class Scalars:
     Attributes:
         train: Records of training iterations, ordered by ``iter``.
         val: Records of validations, ordered by ``step``.
+        log: Name of the folder in the work dir that the last of them were read from, a time of day; empty for a file.
     """
 
     train: list[dict[str, Any]]
     val: list[dict[str, Any]]
+    log: str = ''
 
     def names(self) -> list[str]:
         """The names logged in training, sorted."""
@@ -55,7 +57,8 @@ def load_scalars(path: str | os.PathLike[str]) -> Scalars:
 
     Args:
         path: A ``scalars.json``, or a work dir. mmengine starts a new folder each time a training is
-            resumed; those of a work dir are joined, the later replacing what it repeats.
+            resumed; those of a work dir are joined, the later replacing what it repeats. Of a training that was begun
+            anew in the folder, or resumed from further back, the old validations from there on are left out, too.
 
     Returns:
         The records, in order.
@@ -72,13 +75,27 @@ def load_scalars(path: str | os.PathLike[str]) -> Scalars:
             f'{expected} does not exist: give the work dir of a training, or a scalars.json.'
         )
     train: list[dict[str, Any]] = []
-    val: list[dict[str, Any]] = []
+    val: list[tuple[float, dict[str, Any]]] = []  # with the iteration that was logged before each
     for file in files:
         records = _read_lines(file)
         # Only records of training iterations hold 'iter'; those of a validation hold its 'step'.
-        train = _continue(train, [r for r in records if 'iter' in r], 'iter')
-        val = _continue(val, [r for r in records if 'iter' not in r and 'step' in r], 'step')
-    return Scalars(train, val)
+        later = [r for r in records if 'iter' in r]
+        if later:
+            train = [r for r in train if r['iter'] < later[0]['iter']]
+            val = [(reached, r) for reached, r in val if reached < later[0]['iter']]
+        reached = train[-1]['iter'] if train else -1
+        validations = []
+        for record in records:
+            if 'iter' in record:
+                reached = record['iter']
+            elif 'step' in record:
+                validations.append((reached, record))
+        if validations:
+            first = validations[0][1]['step']
+            val = [(at, r) for at, r in val if r['step'] < first]
+        train, val = train + later, val + validations
+    log = files[-1].parents[1].name if path.is_dir() else ''
+    return Scalars(train, [record for _, record in val], log)
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:
@@ -97,18 +114,11 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _continue(
-    earlier: list[dict[str, Any]], later: list[dict[str, Any]], key: str
-) -> list[dict[str, Any]]:
-    if not later:
-        return earlier
-    return [record for record in earlier if record[key] < later[0][key]] + later
-
-
 def smooth(values: np.ndarray, weight: float) -> np.ndarray:
     """Exponential moving average without bias towards a start value.
 
-    Value t is ``sum_i weight^(t-i) x_i / sum_i weight^(t-i)`` over all i <= t.
+    Value t is ``sum_i weight^(t-i) x_i / sum_i weight^(t-i)`` over all i <= t. One that is not finite is left out of
+    the sums, or a single NaN would end the line; it stays as it is, a gap.
 
     Args:
         values: ``[n]``.
@@ -125,9 +135,10 @@ def smooth(values: np.ndarray, weight: float) -> np.ndarray:
     out = np.empty(len(values), np.float64)
     total = norm = 0.0
     for i, value in enumerate(values):
-        total = weight * total + float(value)
-        norm = weight * norm + 1.0
-        out[i] = total / norm
+        finite = bool(np.isfinite(value))
+        total = weight * total + (float(value) if finite else 0.0)
+        norm = weight * norm + finite
+        out[i] = total / norm if finite else value
     return out
 
 
@@ -215,6 +226,11 @@ def plot_losses(
     """
     if not runs:
         raise UsageError('No run to draw: give at least one.')
+    for name, scalars in runs.items():
+        if 'loss' not in scalars.names():
+            raise UsageError(
+                f"{name}: no record holds 'loss'; give a training that has logged some iterations."
+            )
     losses = {name: split_loss(scalars) for name, scalars in runs.items()}
     distilled = any(np.any(distil != 0) for _, _, distil in losses.values())
     figure = Figure(figsize=(8.5, 6.5 if distilled else 4.0), layout='constrained')
@@ -223,7 +239,7 @@ def plot_losses(
         _draw(axes[0], steps, task, name, index, smoothing)
         if np.any(distil != 0):
             _draw(axes[1], steps, distil, name, index, smoothing)
-    axes[0].set_ylabel('detection loss (sum, no unit)')
+    axes[0].set_ylabel("the task's own loss (sum, no unit)")
     # The first iterations have far larger losses than all others.
     axes[0].set_ylim(0, _upper_limit([task for _, task, _ in losses.values()]))
     _legend(axes[0], 'run')

@@ -210,17 +210,43 @@ def export_student(
         The names of the weights written.
 
     Raises:
-        UsageError: If ``out_file`` exists and ``force`` is not given, or the checkpoint has no student.
+        UsageError: If ``out_file`` cannot be written, see :func:`check_out_file`, or the checkpoint has no student.
         FileNotFoundError: If ``checkpoint_file`` does not exist.
         CheckpointError: If ``checkpoint_file`` cannot be read.
     """
-    if Path(out_file).exists() and not force:
-        raise UsageError(
-            f'{out_file} exists already: name another file, or replace it with --force.'
-        )
+    check_out_file(out_file, checkpoint_file, force)
     weights, meta = read_student(checkpoint_file, averaged)
     save_student(out_file, weights, meta)
     return list(weights)
+
+
+def check_out_file(
+    out_file: str | os.PathLike[str], checkpoint_file: str | os.PathLike[str], force: bool
+) -> None:
+    """Looks at where a student is to be written, before anything is read.
+
+    Args:
+        out_file: The file to write.
+        checkpoint_file: What the student is taken from, a file or a URL.
+        force: Whether a file may be replaced.
+
+    Raises:
+        UsageError: If it is a folder, exists and ``force`` is not given, or is the checkpoint itself, with which the
+            state of the training would be lost.
+    """
+    out = Path(out_file)
+    if out.is_dir():
+        raise UsageError(
+            f'{out_file} is a folder: name a file in it, such as {out / "student.pth"}.'
+        )
+    if out.exists() and not force:
+        raise UsageError(
+            f'{out_file} exists already: name another file, or replace it with --force.'
+        )
+    if out.exists() and Path(checkpoint_file).exists() and out.samefile(checkpoint_file):
+        raise UsageError(
+            f'{out_file} is the checkpoint itself, which holds more than the student: name another file.'
+        )
 
 
 def _with_metadata(state: OrderedDict[str, Tensor], metadata: Any) -> OrderedDict[str, Tensor]:

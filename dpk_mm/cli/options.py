@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 
 from ..errors import UsageError, nearest
 from ..fileio import write_json_atomically
-from ..models.pairing import CHOSEN_FILE, complete, is_short, table
+from ..models.pairing import CHOSEN_FILE, SHORT_KEYS, complete, is_short, table
 from .errors import TRACEBACK
 from .moved_configs import explain_missing_base
 
@@ -78,6 +78,7 @@ def load_config(
     options: Mapping[str, Any] | None = None,
     work_dir: str | None = None,
     print_choices: bool = False,
+    complete_short: bool = True,
 ) -> Config:
     """Reads a config and applies the options of the command line; one of the short form is completed.
 
@@ -87,6 +88,7 @@ def load_config(
         work_dir: Folder of the run; else that of the config, else ``./work_dirs/<name of the config>``.
         print_choices: Whether the first process prints what was chosen for a config of the short form, see
             :func:`dpk_mm.models.pairing.complete`, and writes it to ``chosen.json`` in the work folder.
+        complete_short: Whether a config of the short form is completed; otherwise it is returned as it is written.
 
     Returns:
         The config, with ``work_dir`` set.
@@ -107,7 +109,7 @@ def load_config(
     if options:
         cfg.merge_from_dict(options)
     rows = None
-    if is_short(cfg):
+    if complete_short and is_short(cfg):
         completed = complete(cfg)
         cfg = completed.cfg
         if print_choices and _is_first_process():
@@ -157,6 +159,8 @@ def _of_student(cfg: Config, dotted: str) -> str:
         return dotted
     name = parts[1]
     of_algorithm, of_student = {*model, *_arguments(model)}, {*student, *_arguments(student)}
+    if is_short(cfg):
+        of_algorithm |= {*SHORT_KEYS}
     if name in of_algorithm:
         return dotted
     if name not in of_student:
@@ -203,17 +207,22 @@ def _check_option(cfg: Config, dotted: str, value: Any = None) -> None:
     The last part of a key, in a dict from which an object is built, is not checked: a wrong one fails then.
 
     Raises:
-        UsageError: If the key does not exist and is similar to one that does; or if it is only a variable of the
-            config file (``max_epochs``, ``train_pipeline``), since the values made from it do not change.
+        UsageError: If the key does not exist and is similar to one that does; if it leads into a value without parts
+            or past the end of a list; or if it is only a variable of the config file (``max_epochs``,
+            ``train_pipeline``), since the values made from it do not change.
     """
     _check_top(cfg, dotted)
     node: Any = cfg
     parts = dotted.split('.')
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
-        if isinstance(node, (list, tuple)):
+        if isinstance(node, list):
             if not part.isdigit() or int(part) >= len(node):
-                return  # mmengine raises for it
+                count = f'the numbers 0 to {len(node) - 1} say which' if node else 'it is empty'
+                raise UsageError(
+                    f'--cfg-options {dotted}: {".".join(parts[:depth])} is a list of {len(node)}, of which {count}, '
+                    f'but found {part}.'
+                )
             node = node[int(part)]
         elif isinstance(node, (Config, ConfigDict)):
             if part not in node:
@@ -230,7 +239,11 @@ def _check_option(cfg: Config, dotted: str, value: Any = None) -> None:
                 return
             node = node[part]
         else:
-            return
+            place = '.'.join(parts[:depth])
+            raise UsageError(
+                f'--cfg-options {dotted}: {place} is {node!r}, which has no parts; give {place} as a whole, a dict in '
+                'the config, and then change a part of it.'
+            )
 
 
 def _check_top(cfg: Config, dotted: str) -> None:

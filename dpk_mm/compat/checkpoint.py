@@ -170,7 +170,8 @@ def _explained(filename: str) -> Iterator[None]:
 def _refused_name(message: str) -> str | None:
     """The global that a file was refused for, as torch or a function above names it."""
     for pattern in (
-        r'GLOBAL (\S+)',
+        # a text that begins like a pickle, such as a config, has no such name
+        r'(?m)GLOBAL ([\w.]+)(?: was | whose |$)',
         r'unrecognized function (.+)',
         r'allowlisted via `add_safe_globals`,? but got (.+)',
     ):

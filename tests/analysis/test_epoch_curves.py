@@ -25,6 +25,12 @@ def test_means_of_each_epoch():
     assert epoch_means(Scalars([{'iter': 1, 'epoch': 1, 'loss': 1.0}], []), 'mask_ratio/') == {}
 
 
+def test_what_is_not_finite_does_not_count():
+    train = records()
+    train[0]['mask_ratio/P4'] = train[2]['mask_ratio/P4'] = train[3]['mask_ratio/P4'] = float('nan')
+    assert epoch_means(Scalars(train, []), 'mask_ratio/') == {'P4': [0.7, None, None]}
+
+
 def count_pixels(path, hex_colour):
     image = cv2.imread(str(path)).astype(int)
     rgb = [int(hex_colour[i : i + 2], 16) for i in (1, 3, 5)]

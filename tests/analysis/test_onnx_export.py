@@ -107,6 +107,10 @@ def test_what_cannot_be_exported_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.onnx, 'export', refuse)
     with pytest.raises(UsageError, match=r'ImageClassifier cannot be exported \(no symbolic for d'):
         export_onnx(cfg, file, out, (64, 64))
+    with pytest.raises(
+        UsageError, match=r'student\.pth: the name of an ONNX file, ending in \.onnx'
+    ):
+        export_onnx(cfg, file, tmp_path / 'student.pth', (64, 64))
     out.write_text('there')
     with pytest.raises(UsageError, match='exists already'):
         export_onnx(cfg, file, out, (64, 64))

@@ -82,15 +82,20 @@ def test_without_a_student_there_is_no_cka(pair):
     assert measure_teacher(pair[0], images=8, batch_size=8).cka == {}
 
 
-@pytest.mark.parametrize(('own', 'images'), [(2, 4 * 2), (5, 5), (64, None)])
+@pytest.mark.parametrize(('own', 'images'), [(2, 4 * 2), (5, 5), (64, 9)])
 def test_the_batch_size_is_that_of_the_validation_within_limits(pair, own, images):
     cfg = Config(pair[0].to_dict())
     cfg.val_dataloader.batch_size = own
-    if images is None:  # 32 are more than there are
-        with pytest.raises(UsageError, match='less than a batch of 32'):
-            measure_teacher(cfg)
-    else:
-        assert measure_teacher(cfg, images=9).images == images
+    assert measure_teacher(cfg, images=9).images == images
+
+
+def test_a_batch_is_not_larger_than_a_small_validation_set(pair):
+    cfg = Config(pair[0].to_dict())
+    cfg.val_dataloader.batch_size = 64
+    assert measure_teacher(cfg).images == 20
+    cfg.val_dataloader.dataset.size = 3
+    with pytest.raises(UsageError, match='less than a batch of 4'):
+        measure_teacher(cfg)
 
 
 def test_too_few_images(pair):
@@ -115,6 +120,18 @@ def test_why_a_pair_does_not_fit(pair, tmp_path):
     cfg = Config(pair[0].to_dict())
     cfg.model.distiller.distill_losses.loss_kd.transforms.last.teacher_channels = 64
     assert why_it_does_not_fit(cfg).endswith('.')
+
+
+def test_a_teacher_of_other_classes_or_another_order(pair, tmp_path):
+    cfg = Config(pair[0].to_dict())
+    file = cfg.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
+    classes = list(reversed(Noise.metainfo['classes']))
+    state = torch.load(pair[0].model.teacher_ckpt)
+    torch.save(dict(state, meta=dict(dataset_meta=dict(classes=classes))), file)
+    assert why_it_does_not_fit(cfg) is None  # features alone
+    cfg.model.distiller.teacher_recorders.logits = dict(type='ModuleOutputs', source='head.fc')
+    why = why_it_does_not_fit(cfg)
+    assert 'number 0 is ring there and rectangle here' in why and 'looks at its head' in why
 
 
 def test_a_detector_has_no_calibration_error_and_is_scored_on_its_images(tmp_path):

@@ -61,8 +61,9 @@ class TestLoadScalars:
             tmp_path,
             '20260101_000000',
             [
-                *({'loss': 1.0, 'iter': i, 'step': i} for i in (10, 20, 30, 40)),
+                *({'loss': 1.0, 'iter': i, 'step': i} for i in (10, 20)),
                 {'coco/bbox_mAP': 0.1, 'step': 1},
+                *({'loss': 1.0, 'iter': i, 'step': i} for i in (30, 40)),
                 {'coco/bbox_mAP': 0.2, 'step': 2},
             ],
         )
@@ -84,6 +85,19 @@ class TestLoadScalars:
         write_run(tmp_path, 'a', [{'loss': 1.0, 'iter': 10}])
         write_run(tmp_path, 'b', [])
         assert len(load_scalars(tmp_path).train) == 1
+
+    @pytest.mark.parametrize(
+        ('begin', 'kept'), [(10, []), (30, [1]), (50, [1, 2])], ids=['anew', 'further back', 'on']
+    )
+    def test_old_validations_of_what_is_trained_again_are_left_out(self, tmp_path, begin, kept):
+        first = [{'loss': 1.0, 'iter': i, 'step': i} for i in (10, 20, 30, 40)]
+        first.insert(2, {'acc': 0.1, 'step': 1})
+        write_run(tmp_path, 'a', [*first, {'acc': 0.2, 'step': 2}])
+        # stopped before a validation
+        write_run(tmp_path, 'b', [{'loss': 2.0, 'iter': begin, 'step': begin}])
+        scalars = load_scalars(tmp_path)
+        assert [r['step'] for r in scalars.val] == kept
+        assert scalars.log == 'b'
 
     def test_a_half_written_last_line_is_left_out(self, tmp_path):
         file = write_run(tmp_path, 'a', [{'loss': 1.0, 'iter': 10}], tail='{"loss": 2.0, "it')
@@ -118,6 +132,13 @@ class TestSmooth:
     def test_keeps_constants_and_weight_zero_changes_nothing(self):
         np.testing.assert_allclose(smooth(np.full(5, 3.0), 0.9), 3.0)
         assert smooth(np.array([1.0, 5.0]), 0.0).tolist() == [1.0, 5.0]
+
+    def test_what_is_not_finite_is_a_gap(self):
+        values = np.array([1.0, np.nan, 3.0, np.inf])
+        # weights 1/4 and 1 of the values two steps apart
+        expected = [1.0, np.nan, (0.25 * 1 + 3) / 1.25, np.inf]
+        np.testing.assert_allclose(smooth(values, 0.5), expected)
+        assert np.isnan(smooth(np.array([np.nan]), 0.5)[0])
 
     @pytest.mark.parametrize('weight', [-0.1, 1.0])
     def test_refuses_other_weights(self, weight):
@@ -171,6 +192,8 @@ class TestPlots:
             plot_mask_ratio(Scalars([{'iter': 1, 'loss': 1.0}], []), tmp_path / 'x.png')
         with pytest.raises(UsageError, match='at least one'):
             plot_losses({}, tmp_path / 'x.png')
+        with pytest.raises(UsageError, match="^killed: no record holds 'loss'"):
+            plot_losses({'killed': Scalars([], [])}, tmp_path / 'x.png')
         assert not list(tmp_path.iterdir())
 
     def test_the_callers_backend_stays(self, tmp_path):

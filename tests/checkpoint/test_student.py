@@ -181,6 +181,20 @@ def test_export_of_a_student_keeps_its_config(tmp_path):
     assert read_student(tmp_path / 'b.pth')[1] == dict(cfg='model = 3', epoch=1)
 
 
+def test_export_into_a_folder_or_over_the_checkpoint_itself(tmp_path):
+    source = tmp_path / 'epoch_1.pth'
+    torch.save(dict(state_dict={'a.weight': torch.zeros(1)}, optimizer=1), source)
+    before = source.read_bytes()
+    with pytest.raises(UsageError, match=r'is a folder: name a file in it, such as .*student\.pth'):
+        export_student(source, tmp_path, force=True)
+    (tmp_path / 'link.pth').symlink_to(source)
+    for out in (source, tmp_path / 'link.pth'):
+        with pytest.raises(UsageError, match='is the checkpoint itself'):
+            export_student(source, out, force=True)
+    assert source.read_bytes() == before
+    assert export_student(source, tmp_path / 'new' / 'student.pth') == ['a.weight']
+
+
 def test_export_does_not_overwrite_unasked(tmp_path):
     write_full_checkpoint(tmp_path / 'full.pth')
     (tmp_path / 'out.pth').write_text('precious')

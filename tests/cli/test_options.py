@@ -156,6 +156,20 @@ def test_typing_errors_in_options_are_named(small_config, key, meant):
         load_config(small_config, {key: 1})
 
 
+@pytest.mark.parametrize(
+    ('key', 'found'),
+    [
+        ('load_from.name', "load_from is 'weights.pth', which has no parts"),
+        ('train_dataloader.dataset.pipeline.3.size', 'pipeline is a list of 1, .* but found 3'),
+        ('train_dataloader.dataset.pipeline.size', 'pipeline is a list of 1, .* but found size'),
+        ('model.teacher_ckpt.0', "model.teacher_ckpt is 'old.pth', which has no parts"),
+    ],
+)
+def test_keys_that_lead_nowhere(small_config, key, found):
+    with pytest.raises(UsageError, match=f'--cfg-options {key}: .*{found}'):
+        load_config(small_config, {key: 1})
+
+
 def test_traceback_is_asked_for_through_the_environment(monkeypatch):
     monkeypatch.setenv('LOCAL_RANK', '2')
     monkeypatch.delenv('DPK_TRACEBACK', raising=False)
@@ -194,6 +208,26 @@ def test_a_short_config_is_completed(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv('RANK', '1')
     load_config(str(path), print_choices=True)
     assert capsys.readouterr().out == ''
+
+
+def test_the_keys_of_the_short_form_need_not_stand_in_the_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = dict(
+        type='DPKDistill',
+        _scope_='mmrazor',
+        architecture=classifier(16),
+        teacher=classifier(8),
+        teacher_ckpt=None,
+        method='kd',
+    )
+    Config(dict(default_scope='mmpretrain', model=model)).dump(tmp_path / 'short.py')
+    options = {'model.input_size': 64, 'model.smaller_teacher': True}
+    cfg = load_config('short.py', options)
+    assert cfg.model.teacher.backbone.base_channels == 8
+    # and only there: nothing would read them in the explicit form
+    cfg.dump('explicit.py')
+    with pytest.raises(UsageError, match='neither the algorithm DPKDistill nor'):
+        load_config('explicit.py', options)
 
 
 def test_what_was_chosen_for_a_short_config_is_in_the_work_folder(tmp_path, capsys):

@@ -396,6 +396,14 @@ def test_a_truncated_file(tmp_path, zipped, left):
     assert '\n' not in message and error.value.__suppress_context__
 
 
+def test_a_config_in_place_of_a_checkpoint(tmp_path):
+    # its first letter is an opcode of pickle, which takes the rest of the line for a name
+    path = tmp_path / 'config.py'
+    path.write_text("custom_imports = dict(imports=['dpk_mm'])\nlr = 0.1\n")
+    with pytest.raises(DamagedCheckpointError, match=r'config\.py is .* or it is no checkpoint'):
+        load_checkpoint_file(path)
+
+
 @pytest.mark.parametrize('zipped', [True, False])
 def test_changed_bytes_end_in_our_errors_or_in_a_checkpoint(tmp_path, zipped):
     path = tmp_path / 'x.pth'
@@ -450,7 +458,7 @@ def test_errors_of_memory_and_devices_are_not_the_file(tmp_path, monkeypatch):
 
 
 def test_loading_leaves_the_statistics_of_mmengine_alone(tmp_path):
+    torch.save(content(), tmp_path / 'x.pth')  # the first buffer of a process registers them
     before = copy.copy(HistoryBuffer._statistics_methods)
-    torch.save(content(), tmp_path / 'x.pth')
     load_checkpoint_file(tmp_path / 'x.pth')
     assert HistoryBuffer._statistics_methods == before

@@ -70,6 +70,8 @@ def test_curves_by_epoch(run, tmp_path):
         SystemExit, match=r'epoch_curves.py: .*none does not exist: give the work dir'
     ):
         run('epoch_curves', tmp_path / 'none', '--out', out)
+    with pytest.raises(SystemExit, match='two runs are called small'):
+        run('epoch_curves', runs[0], f'small={tmp_path / "b"}', '--out', out)
 
 
 def test_similarities_need_a_name_for_each_student(run, tmp_path, capsys):

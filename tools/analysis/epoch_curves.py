@@ -3,6 +3,7 @@
 import argparse
 
 from dpk_mm.analysis.epoch_curves import plot_epochs
+from dpk_mm.analysis.run_names import named_runs
 from dpk_mm.analysis.training_curves import load_scalars
 from dpk_mm.cli.errors import readable_errors
 
@@ -19,9 +20,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    named = [run.split('=', 1) if '=' in run else [run, run] for run in args.runs]
-    stages = plot_epochs({name: load_scalars(path) for name, path in named}, args.out, args.title)
-    print(f'{args.out}: {len(named)} runs, stages {", ".join(stages)}')
+    runs = {name: load_scalars(path) for name, path in named_runs(args.runs).items()}
+    stages = plot_epochs(runs, args.out, args.title)
+    print(f'{args.out}: {len(runs)} runs, stages {", ".join(stages)}')
 
 
 if __name__ == '__main__':

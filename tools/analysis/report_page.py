@@ -3,6 +3,7 @@
 import argparse
 
 from dpk_mm.analysis.report import load_run, write_page
+from dpk_mm.analysis.run_names import split_name
 from dpk_mm.cli.errors import readable_errors
 
 
@@ -28,8 +29,8 @@ def main() -> None:
     args = parse_args()
     runs = []
     for run in args.runs:
-        name, found, folder = run.rpartition('=')
-        runs.append(load_run(folder, name if found else None))
+        name, folder = split_name(run)
+        runs.append(load_run(folder, name))
     named = any(run.name == 'baseline' for run in runs)
     baseline = args.baseline or ('baseline' if named and len(runs) > 1 else None)
     write_page(runs, args.out, baseline, args.title)

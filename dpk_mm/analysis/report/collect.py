@@ -66,6 +66,7 @@ def collect(runner: Runner, seconds: float, first_iteration: int) -> dict[str, A
         config=str(getattr(runner.cfg, 'filename', None) or ''),
         command=_command(),
         finished=time.strftime('%Y-%m-%d %H:%M'),
+        log=runner.timestamp,
         seconds=round(seconds, 1),
         first_iteration=first_iteration,
         iterations=runner.iter,
@@ -115,7 +116,7 @@ def _teacher_metrics(hooks: Sequence[Any]) -> dict[str, float]:
         if isinstance(hook, DistillAlarmHook) and hook.teacher_metrics:
             return dict(hook.teacher_metrics)
         if isinstance(hook, TeacherCheckHook) and hook.metrics:
-            return {name: float(value) for name, value in hook.metrics.items()}
+            return dict(hook.metrics)
     return {}
 
 

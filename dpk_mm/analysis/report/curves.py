@@ -132,8 +132,10 @@ def _logged(runs: Sequence[Run], name: str) -> bool:
 
 def _metric_chart(runs: Sequence[Run], metric: str) -> Chart | None:
     series, levels = [], {}
+    by_epoch = all(run.by_epoch for run in runs)
     for run in runs:
-        steps, values = np.array(run.metrics(metric), np.float64).reshape(-1, 2).T
+        found = run.metrics(metric, iterations=not by_epoch)
+        steps, values = np.array(found, np.float64).reshape(-1, 2).T
         name = run.name if len(runs) > 1 else 'student' if run.distils else 'model'
         series.append(Series(name, steps, values))
         for model in run.record.get('models', ()):
@@ -144,6 +146,6 @@ def _metric_chart(runs: Sequence[Run], metric: str) -> Chart | None:
         'Validation',
         series,
         with_unit(metric),
-        xlabel='epoch' if all(run.by_epoch for run in runs) else 'training iteration',
+        xlabel='epoch' if by_epoch else 'training iteration',
         levels=levels,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -88,7 +89,7 @@ def _best(run: Run, metric: str) -> tuple[float, float] | None:
         return None
     best = None
     for step, value in values:
-        if best is None or better(value, best[1]):
+        if math.isfinite(value) and (best is None or better(value, best[1])):
             best = (step, value)
     return best
 

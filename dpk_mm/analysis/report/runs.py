@@ -32,7 +32,8 @@ class Run:
         work_dir: Its folder.
         scalars: What it logged.
         record: What the hook left, see :func:`~dpk_mm.analysis.report.collect.collect`; of a training without it
-            (killed, or started by another tool) only the parameters of the model, where the config says them.
+            (killed, or started by another tool), or with that of an earlier training in the folder, only the
+            parameters of the model, where the config says them.
         chosen: Rows of what was chosen automatically: what, value, why.
         config_text: The config that it was started with; empty where the folder has none.
     """
@@ -46,12 +47,30 @@ class Run:
 
     def metric_names(self) -> list[str]:
         """The metrics of its validations, in the order of the log."""
-        names = dict.fromkeys(key for record in self.scalars.val for key in record)
+        # a list, as the values by class, is no curve
+        names = dict.fromkeys(
+            key
+            for record in self.scalars.val
+            for key, value in record.items()
+            if isinstance(value, (int, float))
+        )
         return [name for name in names if name not in _NO_METRICS]
 
-    def metrics(self, name: str) -> list[tuple[float, float]]:
-        """(iteration or epoch, value) of a metric at each validation."""
-        return [(float(r['step']), float(r[name])) for r in self.scalars.val if name in r]
+    def metrics(self, name: str, iterations: bool = False) -> list[tuple[float, float]]:
+        """(iteration or epoch, value) of a metric at each validation.
+
+        Args:
+            name: Of the metric.
+            iterations: Whether epochs are turned into iterations: the last one that was logged by their end.
+        """
+        found = [(float(r['step']), float(r[name])) for r in self.scalars.val if name in r]
+        if iterations and self.by_epoch:
+            found = [(self._last_of(epoch), value) for epoch, value in found]
+        return found
+
+    def _last_of(self, epoch: float) -> float:
+        train = self.scalars.train
+        return float(max((r['iter'] for r in train if r.get('epoch', 0) <= epoch), default=0))
 
     @property
     def by_epoch(self) -> bool:
@@ -87,7 +106,7 @@ def load_run(work_dir: str | os.PathLike[str], name: str | None = None) -> Run:
         raise UsageError(str(error)) from None
     config = _config_file(folder)
     record = _read_json(folder / RECORD_FILE, dict)
-    if record is None:
+    if record is None or record.get('log', scalars.log) != scalars.log:
         record = {'models': _models_of_config(config)}
     chosen = _read_json(folder / CHOSEN_FILE, list) or []
     return Run(

@@ -128,7 +128,7 @@ footer { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 0.6
 <section aria-labelledby="{{ run.id }}">
 <h2 id="{{ run.id }}">{{ run.heading }}</h2>
 {% if not run.complete %}
-<p class="soft">This folder has no report.json: the training did not reach its end, or was not started by
+<p class="soft">This folder has no report.json of its last training, which did not reach its end, or was not started by
 tools/train.py. Teacher, speed, examples and environment are not known.</p>
 {% endif %}
 {% if run.examples %}

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -46,7 +47,9 @@ class ClassCheckHook(Hook):
         self._check_heads(runner, getattr(model, 'architecture', model), classes)
         teacher_ckpt = getattr(model, 'teacher_ckpt', None)
         if teacher_ckpt:
-            self._check_teacher(runner, model, teacher_ckpt, classes)
+            complaint = check_teacher_classes(runner.cfg, model, teacher_ckpt, classes)
+            if complaint:
+                runner.logger.warning(f'{complaint}; its features are used all the same')
 
     def before_val(self, runner: Runner) -> None:
         """Refuses classes that are a text."""
@@ -73,40 +76,56 @@ class ClassCheckHook(Hook):
             if count > len(classes):
                 runner.logger.warning(complaint)
 
-    @staticmethod
-    def _check_teacher(runner: Runner, model: Any, teacher_ckpt: str, classes: list[str]) -> None:
-        meta = load_checkpoint_file(teacher_ckpt).get('meta')
-        meta = meta if isinstance(meta, dict) else {}
-        # mmdet 2.x and mmcls wrote them at the top of meta
-        known = class_names(meta.get('dataset_meta')) or class_names(meta)
-        if not known or known == classes:
-            return
-        first = next(
-            (f'number {i} is {k} there and {c} here' for i, (k, c) in _pairs(known, classes)),
-            f'it knows {len(known)}, the data have {len(classes)}',
+
+def check_teacher_classes(
+    cfg: Config, model: Any, teacher_ckpt: str, classes: Sequence[str]
+) -> str:
+    """Compares the classes that a teacher was trained on with those of the data.
+
+    Args:
+        cfg: Of the distillation.
+        model: That was built from it.
+        teacher_ckpt: The teacher's checkpoint, which may name its classes.
+        classes: Of the training data, in their order.
+
+    Returns:
+        What differs where features alone are compared; empty if nothing does, or a side names no classes.
+
+    Raises:
+        UsageError: If they differ, and the student inherits the teacher's head or a recorder looks at it.
+    """
+    meta = load_checkpoint_file(teacher_ckpt).get('meta')
+    meta = meta if isinstance(meta, dict) else {}
+    # mmdet 2.x and mmcls wrote them at the top of meta
+    known = class_names(meta.get('dataset_meta')) or class_names(meta)
+    if not known or known == list(classes):
+        return ''
+    first = next(
+        (f'number {i} is {k} there and {c} here' for i, (k, c) in _pairs(known, classes)),
+        f'it knows {len(known)}, the data have {len(classes)}',
+    )
+    complaint = (
+        f'teacher_ckpt: {teacher_ckpt} was trained on other classes than those of '
+        f'train_dataloader.dataset: {first}'
+    )
+    heads = [part for part in getattr(model, 'inherit', ()) if 'head' in part]
+    if heads:
+        raise UsageError(
+            f'{complaint}; take {heads[0]} out of model.inherit, or give a fitting one.'
         )
-        complaint = (
-            f'teacher_ckpt: {teacher_ckpt} was trained on other classes than those of '
-            f'train_dataloader.dataset: {first}'
-        )
-        heads = [part for part in getattr(model, 'inherit', ()) if 'head' in part]
-        if heads:
-            raise UsageError(
-                f'{complaint}; take {heads[0]} out of model.inherit, or give a fitting one.'
-            )
-        distiller = (runner.cfg.get('model') or {}).get('distiller') or {}
-        recorders = dict(
-            records=expand_records(distiller.get('records'))['teacher'],
-            teacher_recorders=distiller.get('teacher_recorders') or {},
-        )
-        for key, by_name in recorders.items():
-            for name, recorder in by_name.items():
-                if 'head' in str(recorder.get('source', '')):
-                    raise UsageError(
-                        f'{complaint}; model.distiller.{key}.{name} looks at its head, so give '
-                        'a teacher of the same classes.'
-                    )
-        runner.logger.warning(f'{complaint}; its features are used all the same')
+    distiller = (cfg.get('model') or {}).get('distiller') or {}
+    recorders = dict(
+        records=expand_records(distiller.get('records'))['teacher'],
+        teacher_recorders=distiller.get('teacher_recorders') or {},
+    )
+    for key, by_name in recorders.items():
+        for name, recorder in by_name.items():
+            if 'head' in str(recorder.get('source', '')):
+                raise UsageError(
+                    f'{complaint}; model.distiller.{key}.{name} looks at its head, so give '
+                    'a teacher of the same classes.'
+                )
+    return complaint
 
 
 def _refuse_text(loader: Any, name: str) -> None:

@@ -18,6 +18,7 @@ from dpk_mm.errors import UsageError
 
 from ...models.loss_parts.warmup import Warmup
 from ...models.losses import DPKLoss
+from ..metrics import numbers
 from ..runner.teacher_metrics import try_to_evaluate_teacher
 from .alarm_rules import ShareRule, SimilarityRule
 from .loss_gradient_hook import STUDENT, listen_to_losses, trained_parameters
@@ -162,11 +163,11 @@ class DistillAlarmHook(Hook):
         if not self._asked_teacher and self.evaluate_teacher:
             self._asked_teacher = True
             self.teacher_metrics = _teacher_metrics(runner)
-        metrics = metrics or {}  # mmdet gives none where nothing was detected
-        name = self.metric or next(iter(metrics), None)
-        if not self.teacher_metrics or name not in metrics:
+        found = numbers(metrics)
+        name = self.metric or next(iter(found), None)
+        if not self.teacher_metrics or name not in found:
             return
-        student, teacher = float(metrics[name]), self.teacher_metrics.get(name)
+        student, teacher = found[name], self.teacher_metrics.get(name)
         is_better = self._comparison(name)
         if teacher is not None and is_better is not None and is_better(student, teacher):
             self._warn(runner, 'teacher', _worse_teacher(name, student, teacher))
@@ -282,7 +283,7 @@ def _teacher_metrics(runner: Runner) -> dict[str, float]:
         metrics, why = checked[0], None
     else:
         metrics, why = try_to_evaluate_teacher(runner)
-        shown = ', '.join(f'{name} {float(value):.4f}' for name, value in metrics.items())
+        shown = ', '.join(f'{name} {value:.4f}' for name, value in metrics.items())
         if shown:
             runner.logger.info(f'The teacher: {shown}.')
         else:
@@ -291,7 +292,7 @@ def _teacher_metrics(runner: Runner) -> dict[str, float]:
                 or 'the validation gives no metrics for it, as for a detector that finds nothing'
             )
             runner.logger.info(f'The teacher could not be evaluated on the validation data: {why}.')
-    return {name: float(value) for name, value in metrics.items()}
+    return metrics
 
 
 # What is said.

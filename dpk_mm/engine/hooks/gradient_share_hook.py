@@ -71,9 +71,9 @@ class GradientShareHook(Hook):
             given, or 'feature', that on the same feature.
 
     Raises:
-        UsageError: (a ValueError) Here for bad numbers; before training if the model has no such loss, or the student
-            no loss of its own; at the first measurement if ``share`` names a feature that is not there, or the
-            student's own losses do not depend on one.
+        UsageError: (a ValueError) Here for bad numbers; before training if the model has no such loss, or one with a
+            loss_weight of 0, or the student no loss of its own; at the first measurement if ``share`` names a feature
+            that is not there, or the student's own losses do not depend on one.
     """
 
     priority = 'NORMAL'
@@ -133,6 +133,11 @@ class GradientShareHook(Hook):
                 f'GradientShareHook: loss is {self.loss!r}, but distill_losses has {", ".join(losses) or "none"}'
                 f'{did_you_mean(self.loss, losses) or "."}'
             )
+        if getattr(self._distiller.distill_losses[self.loss], 'loss_weight', None) == 0:
+            raise UsageError(
+                f'GradientShareHook: loss_weight of {self.loss} is 0, so it has no gradient that could be weighed; set '
+                'it to 1.0, say, or take the hook out.'
+            )
         others = [
             hook
             for hook in getattr(runner, 'hooks', ())
@@ -184,7 +189,12 @@ class GradientShareHook(Hook):
                 f'GradientShareHook: the checkpoint has no averages of {self.loss}; they are measured anew.'
             )
             return
-        self.averages = {name: (float(task), float(own)) for name, (task, own) in state.items()}
+        # of other features there may be some, if share was a number before
+        self.averages = {
+            name: (float(task), float(own))
+            for name, (task, own) in state.items()
+            if not isinstance(self.share, dict) or name in self.share
+        }
 
     def _governed(self) -> list[str]:
         """The features whose share is set, of those that the loss was given."""

@@ -18,6 +18,7 @@ from dpk_mm.checkpoint.student import STUDENT_CONFIG, read_student, save_student
 from dpk_mm.checkpoint.student_config import is_distillation, student_config, unwrap
 from dpk_mm.errors import UsageError
 
+from ..metrics import numbers
 from .precedence import gives_way
 
 BEST_FILE = 'student_best.pth'
@@ -93,17 +94,16 @@ class StudentCheckpointHook(Hook):
         """Writes the student if it is the best so far."""
         if not self._training or not metrics:  # mmdet gives no metrics where nothing was detected
             return
-        if self.metric is None:
-            self._choose_metric(next(iter(metrics)))
-        assert self.metric is not None
-        value = metrics.get(self.metric)
+        found = numbers(metrics)
+        if self.metric is None and found:
+            self._choose_metric(next(iter(found)))
+        value = None if self.metric is None else found.get(self.metric)
         if value is None:
             runner.logger.warning(
-                f'{BEST_FILE} stays as it is: this validation has no {self.metric}, only '
-                f'{", ".join(metrics)}; save_best of StudentCheckpointHook names the metric'
+                f'{BEST_FILE} stays as it is: this validation has no {self.metric or "single number"}, only '
+                f'{", ".join(found or metrics)}; save_best of StudentCheckpointHook names the metric'
             )
             return
-        value = float(value)
         if math.isnan(value) or (self.best is not None and not self._is_better(value, self.best)):
             return
         self.best = value

@@ -164,6 +164,11 @@ class JointOptimWrapper(OptimWrapperDict):
         """Backward passes so far."""
         return self._first.inner_count
 
+    @property
+    def loss_scaler(self) -> Any:
+        """The gradient scaler that all parts share; None without mixed precision."""
+        return getattr(self._first, 'loss_scaler', None)
+
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
         """Tells every part where the training starts and ends; the Runner calls it."""
         for wrapper in self.values():

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from dpk_mm.checkpoint.student_config import unwrap
 
+from ..metrics import numbers
 from .validation_part import ValidationPart, validation_sets
 
 
@@ -31,8 +32,8 @@ def evaluate_teacher(runner: Runner, max_batches: int | None = None) -> dict[str
         max_batches: At most so many batches on each rank, of samples that are spread evenly; all if None.
 
     Returns:
-        The metrics by name. Where several data sets have metrics of the same name, these are ``0/<name>``,
-        ``1/<name>`` and so on.
+        The metrics by name, those that are single numbers. Where several data sets have metrics of the same name,
+        these are ``0/<name>``, ``1/<name>`` and so on.
     """
     return _evaluate(
         runner,
@@ -120,7 +121,7 @@ def _evaluate(
     names = [name for metrics in found for name in metrics]
     metrics: dict[str, float] = {}
     for position, values in enumerate(found):
-        for name, value in values.items():
+        for name, value in numbers(values).items():
             metrics[name if names.count(name) == 1 else f'{position}/{name}'] = value
     return metrics
 

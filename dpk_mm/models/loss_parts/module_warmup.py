@@ -15,7 +15,7 @@ from ...functional.feature_error import error_and_variance
 from ...functional.masking import TokenMask, unmasked
 from ...modules.hybrid_transform import FeatureTransform
 
-NOT_MEASURED = -1.0
+_UNKNOWN = -1.0
 
 
 class ModuleWarmup(nn.Module):
@@ -37,6 +37,7 @@ class ModuleWarmup(nn.Module):
 
     Attributes:
         iteration: Iterations that are complete, None where nothing has said it.
+        errors: Average of the error of each stage; -1 where none was measured.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -65,8 +66,9 @@ class ModuleWarmup(nn.Module):
         self.momentum = momentum
         self.iteration: int | None = None
         self._said: set[str] = set()
-        # In the checkpoint: a resumed run goes on where it was. Not a NaN, with which no checkpoint is written.
-        self.register_buffer('errors', torch.full((len(self.stages),), NOT_MEASURED))
+        # In the checkpoint: a resumed run goes on where it was. What was not measured is -1, since a NaN in a
+        # checkpoint is taken for a training that went wrong.
+        self.register_buffer('errors', torch.full((len(self.stages),), _UNKNOWN))
         self.register_buffer('ended', torch.zeros(len(self.stages), dtype=torch.bool))
 
     @classmethod
@@ -97,6 +99,12 @@ class ModuleWarmup(nn.Module):
                 )
         return warmup
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        key = f'{prefix}errors'
+        if key in state_dict:  # of earlier versions, which had NaN there
+            state_dict[key] = state_dict[key].nan_to_num(nan=_UNKNOWN)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def detaches(self, stage: str) -> bool:
         """Whether the student's feature of a stage enters detached in this iteration.
 
@@ -119,7 +127,7 @@ class ModuleWarmup(nn.Module):
             self._said.add(stage)
             print_log(
                 f'DPKLoss: stage {stage}: the warm-up of its modules is over at iteration {self.iteration}'
-                + (f', error {self.errors[place]:.3f}.' if self.limit is not None else '.'),
+                + (f', error {self.errors[place]:.3f}.' if self.errors[place] >= 0 else '.'),
                 'current',
             )
         return not ended
@@ -145,7 +153,7 @@ class ModuleWarmup(nn.Module):
         if not torch.isfinite(error):
             return
         before = self.errors[place]
-        if before != NOT_MEASURED:
+        if before >= 0:
             error = self.momentum * before + (1 - self.momentum) * error
         self.errors[place] = error
         self.ended[place] = error <= self.limit

@@ -34,6 +34,24 @@ def check_task(student: Network, teacher: Network, methods: Iterable[str]) -> No
             )
 
 
+def check_images(student: Look, teacher: Look) -> None:
+    """Both networks take images of as many channels: they are shown the same ones.
+
+    Raises:
+        UsageError: (a ValueError) If not.
+    """
+    own, given = student.image_channels, teacher.image_channels
+    if own != given:
+        raise UsageError(
+            f'model.architecture takes images of {own} {_channels(own)}, and model.teacher of {given} '
+            f'{_channels(given)}, but both are shown the same ones: take a teacher of such images.'
+        )
+
+
+def _channels(count: int) -> str:
+    return 'channel' if count == 1 else 'channels'
+
+
 def check_exchanged(student: Look, teacher: Look) -> None:
     """The teacher is not smaller than the student.
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from ...errors import UsageError, first_few
+from ...errors import UsageError, did_you_mean, first_few
 from ..algorithms import DPKDistill
 from ..teacher.input_size import read_size
-from .checks import check_exchanged, check_task
+from .checks import check_exchanged, check_images, check_task
 from .classes import class_names, first_difference
 from .inherit import inheritable
 from .levels import LevelPair
@@ -110,6 +110,7 @@ class _Completion:
         given = look_at(models[teacher.key], teacher, teacher_size)
         if teacher_size != size:
             given.features = [_on(size, teacher_size, feature) for feature in given.features]
+        check_images(look, given)
         if not self.given.get('smaller_teacher'):
             check_exchanged(look, given)
         difference = self._classes(teacher, look, given)
@@ -133,6 +134,7 @@ class _Completion:
         }
         user = self.given.get('distiller')
         merged = Config._merge_a_into_b(user, ConfigDict(chosen)) if user else chosen
+        _check_losses(merged, losses, first_few(self.methods))
         self.cfg.model = ConfigDict(model, distiller=merged)
         self._hooks(losses, look)
         self._imports()
@@ -384,6 +386,17 @@ class _Completion:
             self.cfg.custom_imports = dict(
                 imports=[*names, 'dpk_mm'],
                 allow_failed_imports=imports.get('allow_failed_imports', False),
+            )
+
+
+def _check_losses(distiller: Mapping[str, Any], made: Mapping[str, Any], method: str) -> None:
+    """A setting of a loss that the method does not make would be a loss of its own, without a type."""
+    for name, loss in (distiller.get('distill_losses') or {}).items():
+        if loss is not None and 'type' not in loss:
+            raise UsageError(
+                f'model.distiller.distill_losses.{name} has {first_few(loss)} but no type, and model.method ({method}) '
+                f'makes {first_few(made)}'
+                f'{did_you_mean(name, made, 0.9) or "; name one of these, or give the loss a type."}'
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -75,6 +75,7 @@ class Look:
         shapes: Name -> shape of the state dict.
         children: Names of the parts at the top.
         attributes: What else of the model is asked for.
+        image_channels: Channels of the images that it takes.
     """
 
     task: str
@@ -91,6 +92,7 @@ class Look:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     children: tuple[str, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
+    image_channels: int = 3
 
 
 class _Event(NamedTuple):
@@ -156,7 +158,7 @@ def look_at(model: nn.Module, network: Network, size: Size) -> Look:
     look.shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     look.attributes['backbone'] = type(network_of(model)).__name__
     look.children = tuple(name for name, _ in model.named_children())
-    events, result, used = _run(model, network, task, size, look.own_size)
+    events, result, used, look.image_channels = _run(model, network, task, size, look.own_size)
     look.operations = sum(map(_operations, events))
     if task == 'detector':
         look.features = _pyramid(events, used, look)
@@ -186,6 +188,21 @@ def _at(size: Size, feature: Feature) -> Feature:
 
 def _run(
     model: nn.Module, network: Network, task: str, size: Size, fixed: Size | None
+) -> tuple[list[_Event], Any, Size, int]:
+    """The outputs of all modules on colour images, or on images of as many channels as the first convolution takes."""
+    first = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    try:
+        return *_run_on(3, model, network, task, size, fixed), 3
+    except UsageError:
+        if first != 3:
+            # that of a network that rearranges a colour image first has more channels, and fails again
+            with suppress(UsageError):
+                return *_run_on(first, model, network, task, size, fixed), first
+        raise
+
+
+def _run_on(
+    channels: int, model: nn.Module, network: Network, task: str, size: Size, fixed: Size | None
 ) -> tuple[list[_Event], Any, Size]:
     """The outputs of all modules, by the shapes alone where that is possible."""
     small = size if fixed or max(size) <= _SMALL else _shrunk(size)
@@ -198,7 +215,7 @@ def _run(
             module.register_forward_hook(_recorder(events, name))
             for name, module in candidate.named_modules()
         ]
-        images = torch.zeros(2, 3, *used, device=device)
+        images = torch.zeros(2, channels, *used, device=device)
         try:
             with torch.no_grad(), DefaultScope.overwrite_default_scope(network.scope):
                 if task == 'detector':

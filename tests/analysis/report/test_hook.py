@@ -20,6 +20,7 @@ def test_a_training_ends_with_its_page(tmp_path, own):
     assert page.texts['h2'] == ['Models', 'Curves', 'baseline', 'run']
     assert {'teacher', 'baseline', 'run'} <= set(page.texts['th'])
     assert load_run(tmp_path / 'run').metrics('acc') == [(1.0, 1.0), (2.0, 2.0)]
+    assert load_run(tmp_path / 'run').record == record
 
 
 def test_a_page_that_fails_is_a_warning(tmp_path, monkeypatch):

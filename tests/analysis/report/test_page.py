@@ -146,6 +146,12 @@ def test_a_folder_without_a_record_says_what_is_not_known(tmp_path):
     assert 'Validation' in page.texts['h3']
 
 
+def test_the_best_validation_is_a_number(tmp_path):
+    run = load_run(write_run(tmp_path / 'a', plain(), (float('nan'), 0.1, 0.2, float('nan'))))
+    rows = table(render_page([run]), 'Last and best')
+    assert '0.2 (epoch 3)' in rows[1]
+
+
 def test_without_validation(tmp_path):
     run = load_run(write_run(tmp_path / 'a', plain(missing=['speed: none']), metrics=()))
     page = Page(render_page([run]))

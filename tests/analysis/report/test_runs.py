@@ -34,6 +34,33 @@ def test_whether_validations_are_counted_in_epochs(tmp_path):
     assert not load_run(killed).by_epoch
 
 
+def test_metrics_by_class_are_no_curve(tmp_path):
+    folder = write_run(tmp_path / 'a', None, metrics=())
+    with open(folder / 'stamp' / 'vis_data' / 'scalars.json', 'a') as file:
+        file.write('{"step": 1, "precision_classwise": [1.0, 2.0], "top1": 3.0}\n')
+    run = load_run(folder)
+    assert run.metric_names() == ['top1'] and run.metrics('top1') == [(1.0, 3.0)]
+
+
+def test_the_record_of_an_earlier_training_in_the_folder_is_not_taken(tmp_path):
+    folder = write_run(tmp_path / 'a', distillation(log='stamp'))
+    assert load_run(folder).distils
+    later = folder / 'stamp_2' / 'vis_data'
+    later.mkdir(parents=True)
+    (later / 'scalars.json').write_text('{"iter": 1, "epoch": 1, "loss": 9.0}\n')
+    run = load_run(folder)
+    assert run.record == {'models': []}
+    assert run.scalars.series('loss')[1].tolist() == [9.0] and run.metric_names() == []
+
+
+def test_epochs_as_iterations_for_a_picture_with_others(tmp_path):
+    run = load_run(write_run(tmp_path / 'a', None))  # epochs end after 20, 41 and 60 iterations
+    assert [step for step, _ in run.metrics('coco/bbox_mAP')] == [1, 2, 3]
+    assert [step for step, _ in run.metrics('coco/bbox_mAP', iterations=True)] == [20, 41, 60]
+    other = load_run(write_run(tmp_path / 'b', distillation(by_epoch=False)))
+    assert [step for step, _ in other.metrics('coco/bbox_mAP', iterations=True)] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ('config', 'role'), [('faster_rcnn_dpk.py', 'student'), ('faster_rcnn_none.py', 'model')]
 )

@@ -17,7 +17,7 @@ from dpk_mm.engine.hooks import DistillAlarmHook, TeacherCheckHook, distill_alar
 from dpk_mm.engine.hooks.distill_alarm_hook import SHARE, _mean_over_processes, gradient_norm
 from dpk_mm.errors import UsageError
 from tests.helpers.forked import run_ranks
-from tests.helpers.small_runs import build, classifier, distilled, runner
+from tests.helpers.small_runs import Counted, build, classifier, distilled, runner
 
 
 class Change(Hook):
@@ -185,6 +185,13 @@ def test_similarity_that_falls(tmp_path, warned):
     assert growing.alarms == {}
 
 
+class ByClass(Counted):
+    """With a list before the number, as ``SingleLabelMetric(average=None)`` gives it."""
+
+    def compute_metrics(self, results):
+        return dict(by_class=[1.0, 2.0], **super().compute_metrics(results))
+
+
 @pytest.mark.parametrize(
     ('name', 'student', 'teacher', 'said'),
     [
@@ -211,6 +218,17 @@ def test_the_metric_of_the_teacher(tmp_path, name, student, teacher, said):
             f'{name} is {teacher:.4g} for the teacher and 0.5 for the student'
             in (hook.alarms['teacher'])
         )
+
+
+def test_metrics_by_class_are_passed_over(tmp_path):
+    hook = alarm()
+    run = runner(model(), tmp_path, hook, val_evaluator=[ByClass()])
+    run.train()
+    assert hook.teacher_metrics == {'acc': 2.0}
+    hook.alarms.clear()
+    hook.before_train(run)
+    hook.after_val_epoch(run, {'by_class': [3.0], 'acc': 3.0})
+    assert 'acc is 2 for the teacher and 3 for the student' in hook.alarms['teacher']
 
 
 def test_rule_and_metric_can_be_given(tmp_path):

@@ -151,6 +151,29 @@ def test_a_resumed_run_goes_on_with_the_averages():
     assert fresh.averages == {}
 
 
+def test_a_run_that_is_resumed_with_a_share_for_one_feature():
+    model, hook = Toy(dict(loss_x=PullLoss([1.0, 1.0]))), build(share=1.0)
+    runner = begin(model, hook)
+    step(model, hook, runner)
+    checkpoint = {}
+    hook.before_save_checkpoint(runner, checkpoint)
+    again = build(share={'feats[1]': 0.5}, interval=5)
+    model = Toy(dict(loss_x=PullLoss([1.0, 1.0])))
+    resumed = runner_of(model, [again], resume=True)
+    again.before_run(resumed)
+    again.after_load_checkpoint(resumed, checkpoint)
+    again.before_train(resumed)
+    resumed.iter = 1  # not measured
+    # half of the task's 4 on the one, the loss as it is on the other
+    assert step(model, again, resumed).tolist() == pytest.approx([3 + 1.0, 4 + 2.0])
+
+
+def test_a_loss_without_weight_is_refused():
+    model, hook = Toy(dict(loss_x=PullLoss([1.0, 1.0], loss_weight=0.0))), build(share=1.0)
+    with pytest.raises(UsageError, match='loss_weight of loss_x is 0'):
+        begin(model, hook)
+
+
 def _saved(content):
     file = io.BytesIO()
     torch.save(content, file)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -95,3 +96,85 @@ def test_which_of_two_sets_is_used_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(built.logger, 'info', lines.append)
     built.load_or_resume()
     assert any('averaged ones are used' in line for line in lines)
+
+
+def resumed(tmp_path, model, optimizer, cfg=None, **wrapper):
+    built = runner(tmp_path, model, resume=True)
+    built.optim_wrapper = built.build_optim_wrapper(dict(optimizer=optimizer, **wrapper))
+    if cfg is not None:
+        built.cfg = Config(cfg)
+    warnings = []
+    built.logger.warning = warnings.append
+    built.load_checkpoint(built._load_from)
+    return [text for text in warnings if text.startswith('--resume')]
+
+
+SGD = dict(type='SGD', lr=0.1, momentum=0.9)
+
+
+def save_with(tmp_path, model, optimizer, **more):
+    state = torch.optim.SGD(model.parameters(), **optimizer).state_dict()
+    return save(tmp_path, model, optimizer=state, **more)
+
+
+@pytest.mark.parametrize(
+    ('now', 'wrapper', 'words'),
+    [
+        (dict(type='AdamW', lr=0.1), {}, 'momentum.* as settings, and the config .*betas'),
+        (
+            dict(SGD),
+            dict(paramwise_cfg=dict(custom_keys=dict(bias=dict(lr_mult=0.1)))),
+            '1 parameter groups of 2 tensors, and the config 2 parameter groups of 2 tensors',
+        ),
+    ],
+)
+def test_the_state_of_another_optimizer_is_not_resumed(tmp_path, now, wrapper, words):
+    save_with(tmp_path, Plain(), dict(lr=0.1, momentum=0.9))
+    with pytest.raises(UsageError, match=f'^--resume: .*of another optimizer .*{words}'):
+        resumed(tmp_path, Plain(), now, **wrapper)
+
+
+def test_settings_that_a_resumed_optimizer_does_not_take(tmp_path):
+    save_with(tmp_path, Plain(), dict(lr=0.1, momentum=0.9, weight_decay=1e-4))
+    assert resumed(tmp_path, Plain(), dict(SGD, weight_decay=1e-4)) == []
+    first, second = resumed(tmp_path, Plain(), dict(SGD, lr=0.5))
+    assert 'the lr of the config, 0.5 in optim_wrapper, is not used' in first
+    assert 'goes on with 0.1' in first
+    assert 'the weight_decay of the config, 0 in optim_wrapper, is not used' in second
+
+
+def test_the_learning_rate_at_the_time_is_no_difference(tmp_path):
+    model = Plain()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer.param_groups[0].update(initial_lr=0.1, lr=0.01)  # of a schedule
+    save(tmp_path, model, optimizer=optimizer.state_dict())
+    assert resumed(tmp_path, Plain(), SGD) == []
+
+
+def test_each_of_several_optimizers_is_looked_at(tmp_path):
+    built = runner(tmp_path, Distilled(), resume=True)
+    wrapper = dict(
+        constructor='mmrazor.DPKOptimWrapperConstructor',
+        architecture=dict(optimizer=SGD),
+        distiller=dict(optimizer=dict(type='AdamW', lr=0.1)),
+    )
+    built.optim_wrapper = built.build_optim_wrapper(wrapper)
+    state = built.optim_wrapper.state_dict()
+    save(tmp_path, built.model, optimizer=state)
+    built.load_checkpoint(built._load_from)
+    state['distiller'] = dict(state['architecture'])
+    save(tmp_path, built.model, optimizer=state)
+    with pytest.raises(UsageError, match=r'another optimizer than optim_wrapper\.distiller of'):
+        built.load_checkpoint(built._load_from)
+
+
+def test_another_teacher_is_said(tmp_path):
+    before, now = ({'model': dict(type='A', teacher_ckpt=f'{name}.pth')} for name in 'ab')
+    model = Plain()
+    torch.save(
+        dict(state_dict=model.state_dict(), meta=dict(cfg=Config(before).pretty_text)),
+        tmp_path / 'a.pth',
+    )
+    assert resumed(tmp_path, Plain(), SGD, before) == []
+    (said,) = resumed(tmp_path, Plain(), SGD, now)
+    assert "model.teacher_ckpt was 'a.pth' and is 'b.pth'" in said

@@ -75,7 +75,7 @@ def make_runner(work_dir, values, *hooks, name='mAP', epochs=None, config=None, 
         val_dataloader=loader,
         train_cfg=dict(by_epoch=True, max_epochs=epochs or len(values), val_interval=1),
         val_cfg=dict(),
-        val_evaluator=[Scripted(values, name)],
+        val_evaluator=extra.pop('val_evaluator', None) or [Scripted(values, name)],
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.0)),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
         custom_hooks=list(hooks),
@@ -131,6 +131,27 @@ def test_metric_that_is_not_there_keeps_the_training_alive(tmp_path):
     assert any('has no coco/mAP_typo, only coco/mAP, coco/other' in text for text in warnings)
     assert not (tmp_path / 'student_best.pth').exists()
     assert weight(tmp_path / 'student_last.pth') == 3.0
+
+
+def test_metrics_by_class_are_passed_over(tmp_path):
+    class ByClass(Scripted):
+        def compute_metrics(self, results):
+            return OrderedDict(by_class=[0.1, 0.9], **super().compute_metrics(results))
+
+    metrics = [ByClass([0.2, 0.3, 0.1])]
+    make_runner(tmp_path, [0, 0, 0], StudentCheckpointHook(), val_evaluator=metrics).train()
+    assert read_student(tmp_path / 'student_best.pth')[1]['metric'] == 'coco/mAP'
+    assert weight(tmp_path / 'student_best.pth') == 5.0
+
+
+def test_metrics_by_class_alone_choose_nothing_and_are_said(tmp_path):
+    runner = make_runner(tmp_path, [[0.1, 0.2]], StudentCheckpointHook())
+    runner.val_evaluator.metrics[0].compute_metrics = lambda results: dict(by_class=[0.1, 0.2])
+    warnings = []
+    runner.logger.warning = warnings.append
+    runner.train()
+    assert any('has no single number, only coco/by_class' in text for text in warnings)
+    assert not (tmp_path / 'student_best.pth').exists()
 
 
 def test_rule_that_cannot_be_told(tmp_path):

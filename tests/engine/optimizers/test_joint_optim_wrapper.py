@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import dpk_mm  # noqa: F401
+from dpk_mm.engine.hooks.measuring import loss_scale
 from dpk_mm.engine.optimizers.joint_optim_wrapper import JointOptimWrapper
 from dpk_mm.errors import UsageError
 from tests.helpers.forked import run_ranks
@@ -224,6 +226,9 @@ def test_one_scaler_for_all_parts(amp_anywhere, clip):
     for x in data:
         optim.update_params(sum(model(x).values()))
     manual(reference, data, clip=clip)
+    # what measures gradients finds it where a single wrapper has it
+    assert loss_scale(SimpleNamespace(optim_wrapper=optim)) == scaler.get_scale()
+    assert loss_scale(SimpleNamespace(optim_wrapper=wrapper(Toy(), **copy.deepcopy(MIXED)))) == 1
     assert scaler.get_scale() == 1024 * 2 ** (len(data) // 2)  # one update a step, not one a part
     same(model, reference, rtol=1e-6, atol=1e-7)
 

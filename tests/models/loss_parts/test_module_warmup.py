@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from dpk_mm.engine.hooks.warmup_hook import WarmupHook
 from dpk_mm.errors import UsageError
 from dpk_mm.functional.feature_error import error_and_variance
 from dpk_mm.models.loss_parts.module_warmup import ModuleWarmup
 from dpk_mm.modules import DPKTransform
+from tests.helpers.small_runs import build, classifier, distilled, runner
 
 SIZES = dict(embed_dims=8, encoder_depth=1, decoder_depth=1, num_heads=2, position_grid=2)
 
@@ -62,6 +64,22 @@ def test_it_ends_with_the_error_of_the_teacher_s_tokens():
     again.load_state_dict(warmup.state_dict())
     again.iteration = 11
     assert [again.detaches(stage) for stage in ('P4', 'P5')] == [False, True]
+
+
+def test_its_state_is_finite_before_anything_is_measured():
+    warmup = ModuleWarmup(['P4', 'P5'], 3)
+    assert warmup.state_dict()['errors'].tolist() == [-1.0, -1.0]
+    old = dict(warmup.state_dict(), errors=torch.tensor([0.25, float('nan')]))
+    warmup.load_state_dict(old)
+    assert warmup.errors.tolist() == [0.25, -1.0]
+
+
+def test_a_training_with_a_warmup_writes_its_checkpoints(tmp_path):
+    cfg = distilled(classifier(), classifier(16))
+    cfg['distiller']['distill_losses']['loss_kd']['module_warmup'] = 2
+    hooks = (WarmupHook(), dict(type='mmrazor.StudentCheckpointHook'))
+    runner(build(cfg), tmp_path, *hooks).train()
+    assert (tmp_path / 'epoch_2.pth').is_file() and (tmp_path / 'student_best.pth').is_file()
 
 
 def test_an_iteration_that_nobody_names():

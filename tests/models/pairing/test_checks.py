@@ -2,7 +2,7 @@ import pytest
 from mmengine.config import ConfigDict
 
 from dpk_mm.errors import UsageError
-from dpk_mm.models.pairing.checks import check_exchanged, check_task
+from dpk_mm.models.pairing.checks import check_exchanged, check_images, check_task
 from dpk_mm.models.pairing.networks import Network
 from dpk_mm.models.pairing.probe import Look
 
@@ -32,6 +32,15 @@ def look(parameters, operations, backbone='ResNet'):
         operations=operations,
         attributes=attributes,
     )
+
+
+def test_images_of_as_many_channels():
+    grey, colour = look(20, 20), look(20, 20)
+    grey.image_channels = 1
+    check_images(grey, grey)
+    check_images(colour, colour)
+    with pytest.raises(UsageError, match='takes images of 1 channel, and model.teacher of 3 chan'):
+        check_images(grey, colour)
 
 
 @pytest.mark.parametrize('teacher', [(20, 20), (19, 19), (5, 20), (20, 5)])

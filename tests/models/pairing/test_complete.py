@@ -53,6 +53,39 @@ def test_a_classifier():
         MODELS.build(model)
 
 
+@pytest.mark.parametrize(
+    ('name', 'hint'),
+    [('loss_kdd', r'makes loss_kd, loss_dpk; did you mean loss_kd\?'), ('loss_sp', 'or give the')],
+)
+def test_a_setting_of_a_loss_that_the_method_does_not_make(name, hint):
+    distiller = dict(distill_losses={name: dict(tau=2)})
+    with pytest.raises(UsageError, match=rf'distill_losses\.{name} has tau but no type.*{hint}'):
+        complete(config(classifier(8), classifier(16), 'kd+dpk', distiller=distiller))
+
+
+def test_a_loss_that_the_method_makes_can_be_dropped():
+    distiller = dict(distill_losses=dict(loss_kd=None, own=dict(type='KDLoss')))
+    done = complete(config(classifier(8), classifier(16), 'kd+dpk', distiller=distiller))
+    losses = done.cfg.model.distiller.distill_losses
+    assert losses.loss_kd is None and losses.own == dict(type='KDLoss')
+
+
+def in_channels(model, count):
+    model['backbone']['in_channels'] = count
+    model['data_preprocessor'].update(mean=[0.0] * count, std=[255.0] * count, to_rgb=False)
+    return model
+
+
+@pytest.mark.parametrize('count', [1, 4])
+def test_images_of_other_channels(count):
+    student, teacher = (in_channels(classifier(width), count) for width in (8, 16))
+    model = complete(config(student, teacher, 'kd+dpk')).cfg.model
+    stage = model.distiller.distill_losses.loss_dpk.transforms.last
+    assert (stage.index, stage.student_channels, stage.teacher_channels) == (1, 64, 128)
+    with pytest.raises(UsageError, match=f'of {count} channels?, and model.teacher of 3 channels'):
+        complete(config(student, classifier(16), 'kd'))
+
+
 def test_a_detector():
     done = complete(config(yolox(8), yolox(16), 'dpk_fgd', 'mmdet'))
     loss = done.cfg.model.distiller.distill_losses.loss_dpk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from dpk_mm.models.pairing import complete, is_short
 
 _PATTERN = re.compile(r'(?:(?P<name>[^=:/]+)=)?(?P<config>.+?\.py)(?:[:=](?P<checkpoint>.+))?')
 FORM = '[NAME=]CONFIG.py:CHECKPOINT'
+#: Name of the training of the student alone, beside those with the teachers.
+STUDENT = 'student'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -29,7 +31,8 @@ class Candidate:
     Attributes:
         name: Unique; also the name of folders.
         config: File of the teacher's own config, or of a whole distillation with this teacher.
-        checkpoint: Its checkpoint, a file or a URL; None takes that of the distillation, or what the zoo publishes.
+        checkpoint: Its checkpoint, a file or a URL; None takes that of the distillation, if it is of this very teacher,
+            or what the zoo publishes.
     """
 
     name: str
@@ -45,13 +48,16 @@ def parse_candidates(texts: Sequence[str]) -> list[Candidate]:
             config, or of the checkpoint's folder where several have one config.
 
     Raises:
-        UsageError: If a text has another form, a checkpoint does not exist, or there are less than two teachers.
+        UsageError: If a text has another form, a file does not exist, two have one name or that of the student's own
+            training, or there are less than two teachers.
     """
     parts = []
     for text in texts:
         match = _PATTERN.fullmatch(text)
         if match is None:
             raise UsageError(f'--teachers {text}: expected {FORM}.')
+        if '::' not in match['config'] and not Path(match['config']).is_file():
+            raise UsageError(f'--teachers {text}: there is no config {match["config"]}.')
         checkpoint = match['checkpoint']
         if checkpoint and '://' not in checkpoint and not Path(checkpoint).is_file():
             raise UsageError(f'--teachers {text}: there is no checkpoint {checkpoint}.')
@@ -65,6 +71,11 @@ def parse_candidates(texts: Sequence[str]) -> list[Candidate]:
             several = stems.count(stem) > 1 and checkpoint is not None
             name = Path(checkpoint).parent.name or stem if several else stem
         name = re.sub(r'[^\w.-]', '_', name)
+        if name == STUDENT:
+            raise UsageError(
+                f'--teachers {config}: {name} is the name of the training of the student alone; give the teacher '
+                f'another one, such as small={config}:{checkpoint}.'
+            )
         if any(name == other.name for other in found):
             raise UsageError(
                 f'--teachers: two are called {name}; give them names, such as small={config}:{checkpoint}.'
@@ -77,9 +88,11 @@ def pair_config(student: Config, candidate: Candidate, method: str | None = None
     """The whole distillation of a student and one teacher.
 
     Args:
-        student: A plain config of the student, which needs ``method``; or a distillation, whose teacher is replaced.
+        student: A plain config of the student, which needs ``method``; or a distillation, whose teacher is replaced;
+            one of the short form is completed with the teacher.
         candidate: The teacher. Where its config is a distillation, of the same student, that is taken as it is.
-        method: Name of a method, for a plain student; see ``dpk_mm.models.pairing.complete``.
+        method: Name of a method, for a plain student, or in place of that of the short form; see
+            ``dpk_mm.models.pairing.complete``.
 
     Returns:
         A config that can be trained.
@@ -91,7 +104,8 @@ def pair_config(student: Config, candidate: Candidate, method: str | None = None
     teacher = None if zoo else read_config(candidate.config)
     if teacher is not None and is_distillation(teacher):
         cfg = complete(teacher).cfg if is_short(teacher) else teacher
-        if student_config(cfg).model != student_config(student).model:
+        whole = complete(student).cfg
+        if student_config(cfg).model != student_config(whole).model:
             raise UsageError(f'{candidate.config} is a distillation of another student.')
     elif is_distillation(student) and not is_short(student):
         if teacher is None:
@@ -100,6 +114,8 @@ def pair_config(student: Config, candidate: Candidate, method: str | None = None
             )
         cfg = copy.deepcopy(student)
         cfg.model.teacher = _plain_model(teacher)
+        if not _same_network(cfg.model.teacher, student.model.get('teacher')):
+            cfg.model.teacher_ckpt = None  # of another network
     else:
         cfg = complete(_short(student, candidate, method)).cfg
     if candidate.checkpoint is not None:
@@ -108,6 +124,13 @@ def pair_config(student: Config, candidate: Candidate, method: str | None = None
     if not cfg.model.get('teacher_ckpt'):
         raise UsageError(f'{candidate.name} has no checkpoint: write {FORM}.')
     return cfg
+
+
+def _same_network(one: Mapping[str, Any], other: Any) -> bool:
+    """Whether two models differ in nothing but where their types are looked up."""
+    if not isinstance(other, Mapping):
+        return False
+    return {**one, '_scope_': None} == {**other, '_scope_': None}
 
 
 def _plain_model(cfg: Config) -> ConfigDict:
@@ -121,6 +144,10 @@ def _plain_model(cfg: Config) -> ConfigDict:
 def _short(student: Config, candidate: Candidate, method: str | None) -> Config:
     cfg = copy.deepcopy(student)
     if is_short(cfg):
+        if cfg.model.get('teacher') != candidate.config:
+            cfg.model.pop('teacher_ckpt', None)  # of another network
+        if candidate.checkpoint is not None:
+            cfg.model.teacher_ckpt = candidate.checkpoint
         cfg.model.teacher = candidate.config
         if method is not None:
             cfg.model.method = method

@@ -11,10 +11,13 @@ from typing import Any
 from mmengine.config import Config
 
 from dpk_mm.analysis.teacher_pass import TeacherPass
+from dpk_mm.checkpoint.student_config import is_distillation
 from dpk_mm.errors import UsageError
 from dpk_mm.fileio import write_json_atomically, write_text_atomically
+from dpk_mm.functional.similarity import MIN_SAMPLES
+from dpk_mm.models.pairing import is_short
 
-from .candidates import Candidate, pair_config, plain_training
+from .candidates import STUDENT, Candidate, pair_config, plain_training
 from .pages import draw, markdown
 from .passes import Passes
 from .race import ROUNDS, Round, Trainer, entrants, run_race
@@ -126,10 +129,9 @@ def select(
         What was found; it is in ``folder``, too.
 
     Raises:
-        UsageError: If no teacher fits, or a training failed.
+        UsageError: If an argument cannot be, no teacher fits, or a training failed.
     """
-    if budget <= 0:
-        raise UsageError(f'--budget must be a number of minutes above 0, but is {budget:g}.')
+    _check(student, budget, method, images, seeds)
     pairs: dict[str, Config] = {}
     misfits: dict[str, str] = {}
     looks = Passes(folder, images, device)
@@ -162,8 +164,8 @@ def select(
         f'the student alone, {fractions[0]:g} of the schedule: for CKA, and for the time that it takes'
     )
     alone = plain_training(next(iter(pairs.values())))
-    brief = trainer.train({'student': alone}, fractions[0], seeds[0], keep_checkpoints=True)
-    result = brief['student']
+    brief = trainer.train({STUDENT: alone}, fractions[0], seeds[0], keep_checkpoints=True)
+    result = brief[STUDENT]
     checkpoint = str(Path(result['folder']) / result['checkpoint'])
     spent = result['seconds']
 
@@ -221,9 +223,28 @@ class _Counted:
         return results
 
 
+def _check(
+    student: Config, budget: float, method: str | None, images: int, seeds: Sequence[int]
+) -> None:
+    """What would fail after the first training only, or be ignored."""
+    if not budget > 0:
+        raise UsageError(f'--budget must be a number of minutes above 0, but is {budget:g}.')
+    if images < MIN_SAMPLES:
+        raise UsageError(f'--images must be at least {MIN_SAMPLES}, but is {images}.')
+    twice = [seed for seed in seeds if list(seeds).count(seed) > 1]
+    if twice:
+        raise UsageError(f'--seeds: {twice[0]} is there twice; give each seed once.')
+    if method is not None and is_distillation(student) and not is_short(student):
+        raise UsageError(
+            f'--method {method}: STUDENT is a distillation that says its losses itself; leave the option out, or give '
+            'the plain config of the student.'
+        )
+
+
 def _metric_of(cfg: Config) -> str:
     evaluators = cfg.get('val_evaluator') or []
-    kinds = [e.get('type') for e in (evaluators if isinstance(evaluators, list) else [evaluators])]
+    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
+    kinds = [str(e.get('type')).rpartition('.')[2] for e in evaluators]
     return METRICS[0] if 'Accuracy' in kinds else METRICS[1]
 
 

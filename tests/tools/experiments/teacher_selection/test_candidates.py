@@ -20,8 +20,8 @@ class TestParse:
     @pytest.fixture(autouse=True)
     def files(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        for name in ('a/x.pth', 'b/x.pth'):
-            Path(name).parent.mkdir()
+        for name in ('a/x.pth', 'b/x.pth', 'c/r34.py', 'c/r50.py', 'r.py', 's.py', 'd/r.py'):
+            Path(name).parent.mkdir(exist_ok=True)
             Path(name).touch()
 
     def test_forms(self):
@@ -50,6 +50,8 @@ class TestParse:
                 r'--teachers r.pth: expected \[NAME=\]CONFIG.py:CHECKPOINT',
             ),
             (['r.py:a/x.pth', 's.py:c/x.pth'], 'there is no checkpoint c/x.pth'),
+            (['r.py:a/x.pth', 't.py:a/x.pth'], 'there is no config t.py'),
+            (['r.py:a/x.pth', 'student=s.py:b/x.pth'], 'student is the name of the training of'),
             (['r.py:a/x.pth', 'd/r.py'], 'two are called r; give them names'),
         ],
     )
@@ -99,6 +101,46 @@ class TestPair:
             pair_config(student, Candidate('w12', teacher.config, None))
         with pytest.raises(UsageError, match='needs a plain student and --method'):
             pair_config(student, Candidate('z', 'mmpretrain::resnet/resnet34_8xb32_in1k.py', None))
+
+
+class TestShort:
+    @pytest.fixture
+    def short(self):
+        plain = Config.fromfile(MINI / 'fashion_cnn_none.py')
+        teacher = str(MINI / 'fashion_cnn_teacher.py')
+        short = dict(
+            architecture=plain.model, teacher=teacher, method='kd+dpk', input_size=(28, 28)
+        )
+        plain.model = dict(type='DPKDistill', _scope_='mmrazor', teacher_ckpt='old.pth', **short)
+        return plain
+
+    def test_it_is_completed_with_each_teacher(self, short, teacher):
+        for candidate, width in (
+            (teacher, 96),
+            (Candidate('m', short.model.teacher, 'm.pth'), 128),
+        ):
+            cfg = pair_config(short, candidate)
+            stage = cfg.model.distiller.distill_losses.loss_dpk.transforms.last
+            assert stage.teacher_channels == width == cfg.model.teacher.head.in_channels
+            assert Path(cfg.model.teacher_ckpt).name == candidate.checkpoint
+        assert list(pair_config(short, teacher, 'dkd').model.distiller.distill_losses) == [
+            'loss_dkd'
+        ]
+
+    def test_a_checkpoint_is_that_of_its_own_network(self, short, teacher):
+        same = pair_config(short, Candidate('m', short.model.teacher, None))
+        assert Path(same.model.teacher_ckpt).name == 'old.pth'
+        with pytest.raises(UsageError, match='teacher_ckpt is missing'):
+            pair_config(short, Candidate('w12', teacher.config, None))
+
+
+def test_the_checkpoint_of_a_distillation_is_not_that_of_another_teacher(teacher):
+    student = Config.fromfile(MINI / 'fashion_cnn_kd.py')
+    student.model.teacher_ckpt = 'old.pth'
+    own = Candidate('m', str(MINI / 'fashion_cnn_teacher.py'), None)
+    assert Path(pair_config(student, own).model.teacher_ckpt).name == 'old.pth'
+    with pytest.raises(UsageError, match='w12 has no checkpoint'):
+        pair_config(student, Candidate('w12', teacher.config, None))
 
 
 def test_the_student_alone_has_its_own_optimizer():

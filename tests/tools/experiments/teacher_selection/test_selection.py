@@ -171,3 +171,32 @@ def test_no_teacher_that_fits_and_no_budget(stage):
 def test_a_metric_that_is_not_there(stage):
     with pytest.raises(UsageError, match='--metric x: the evaluation of small gave accuracy/top1'):
         stage[0](metric='x')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(budget=0.0), '--budget must be'),
+        (dict(budget=float('nan')), '--budget must be'),
+        (dict(images=3), '--images must be at least 4, but is 3'),
+        (dict(seeds=(0, 1, 0)), '--seeds: 0 is there twice'),
+        (dict(method='kd'), 'a distillation that says its losses itself'),
+    ],
+)
+def test_what_is_refused_before_anything_is_trained(stage, arguments, message):
+    choose, calls, _, _ = stage
+    with pytest.raises(UsageError, match=message):
+        choose(**arguments)
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ('evaluator', 'metric'),
+    [
+        (dict(type='mmpretrain.Accuracy'), 'accuracy/top1'),
+        ([dict(type='SingleLabelMetric'), dict(type='Accuracy')], 'accuracy/top1'),
+        (dict(type='CocoMetric'), 'coco/bbox_mAP'),
+    ],
+)
+def test_the_metric_by_the_evaluator(evaluator, metric):
+    assert selection._metric_of(Config(dict(val_evaluator=evaluator))) == metric
