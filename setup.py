@@ -61,7 +61,8 @@ def copy_texts(source: Path, target: Path) -> None:
     """Copies a file, or of a folder the code and the pages that are about it."""
     if source.is_dir():
         for item in sorted(source.iterdir()):
-            if item.name not in ('results', '__pycache__'):
+            # the experiments belong to tools/, which are not installed
+            if item.name not in ('experiments', '__pycache__'):
                 copy_texts(item, target / item.name)
     elif source.suffix in ('.md', '.py', '.sh', '.yml'):
         target.parent.mkdir(parents=True, exist_ok=True)

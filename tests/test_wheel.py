@@ -84,8 +84,8 @@ def _run(arguments, cwd, **environment):
     return done.stdout
 
 
-def test_the_wheel_is_small_and_holds_no_results(wheel):
-    assert wheel.stat().st_size < 1e6
+def test_the_wheel_is_small_and_holds_no_workshop(wheel):
+    assert wheel.stat().st_size < 8e5
     names = zipfile.ZipFile(wheel).namelist()
     assert {Path(name).suffix for name in names if '/.mim/' in name} == {
         '.md',
@@ -93,7 +93,7 @@ def test_the_wheel_is_small_and_holds_no_results(wheel):
         '.sh',
         '.yml',
     }
-    assert not [name for name in names if '/results/' in name]
+    assert not [name for name in names if '/experiments/' in name or '/results/' in name]
     top = {name.split('/')[0] for name in names}
     assert {name for name in top if not name.endswith('.dist-info')} == {'dpk_mm'}
 
@@ -104,11 +104,11 @@ def test_the_package_of_the_wheel_is_that_of_the_repository(wheel):
     assert {name for name in names if '/.mim/' not in name} == ours
 
 
-def test_the_wheel_has_all_configs_and_the_tools_that_work_without_the_repository(wheel):
+def test_the_wheel_has_the_configs_and_the_tools_that_work_without_the_repository(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     mim = {name.partition('/.mim/')[2] for name in names if '/.mim/' in name}
     configs = {file.relative_to(ROOT).as_posix() for file in (ROOT / 'configs').rglob('*.py')}
-    assert configs <= mim
+    assert {name for name in configs if not name.startswith('configs/experiments/')} <= mim
     assert {'tools/train.py', 'tools/test.py', 'tools/export_student.py'} <= mim
     assert {'tools/dist_train.sh', 'tools/slurm_test.sh', 'tools/analysis/complexity.py'} <= mim
     for name in mim:
