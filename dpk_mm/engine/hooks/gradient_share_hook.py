@@ -175,24 +175,33 @@ class GradientShareHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Adds the averages."""
-        checkpoint.setdefault(_KEY, {})[self.loss] = {
-            name: list(values) for name, values in self.averages.items()
-        }
+        checkpoint.setdefault(_KEY, {})[self.loss] = dict(
+            reference=self.reference,
+            averages={name: list(values) for name, values in self.averages.items()},
+        )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Restores the averages at resume (not from ``load_from``)."""
         state = (checkpoint.get(_KEY) or {}).get(self.loss)
         if not runner._resume:
             return
+        if state is not None and 'averages' not in state:  # as earlier versions wrote them
+            state = dict(reference=self.reference, averages=state)
+        problem = None
         if state is None:
-            runner.logger.warning(
-                f'GradientShareHook: the checkpoint has no averages of {self.loss}; they are measured anew.'
+            problem = f'the checkpoint has no averages of {self.loss}'
+        elif state['reference'] != self.reference:
+            problem = (
+                f'the averages of {self.loss} in the checkpoint have reference={state["reference"]!r}, and this run '
+                f'has {self.reference!r}'
             )
+        if problem:
+            runner.logger.warning(f'GradientShareHook: {problem}; they are measured anew.')
             return
         # of other features there may be some, if share was a number before
         self.averages = {
             name: (float(task), float(own))
-            for name, (task, own) in state.items()
+            for name, (task, own) in state['averages'].items()
             if not isinstance(self.share, dict) or name in self.share
         }
 

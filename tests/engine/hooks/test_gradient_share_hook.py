@@ -3,6 +3,7 @@
 import io
 import math
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -166,6 +167,25 @@ def test_a_run_that_is_resumed_with_a_share_for_one_feature():
     resumed.iter = 1  # not measured
     # half of the task's 4 on the one, the loss as it is on the other
     assert step(model, again, resumed).tolist() == pytest.approx([3 + 1.0, 4 + 2.0])
+
+
+def test_averages_of_another_reference_are_measured_anew():
+    model, hook = Toy(dict(loss_x=PullLoss([1.0, 1.0]))), build(share=1.0)
+    runner = begin(model, hook)
+    step(model, hook, runner)
+    checkpoint = {}
+    hook.before_save_checkpoint(runner, checkpoint)
+    again = build(share=1.0, reference='feature', interval=5)
+    resumed = runner_of(model, [again], resume=True)
+    resumed.logger = MagicMock()
+    again.after_load_checkpoint(resumed, checkpoint)
+    assert again.averages == {} and hook.averages
+    (said,) = resumed.logger.warning.call_args.args
+    of_an_earlier_version = {'gradient_share': {again.loss: hook.averages}}
+    assert list(checkpoint) == list(of_an_earlier_version)
+    again.after_load_checkpoint(resumed, of_an_earlier_version)
+    assert again.averages == hook.averages
+    assert "have reference='all', and this run has 'feature'; they are measured anew" in said
 
 
 def test_a_loss_without_weight_is_refused():

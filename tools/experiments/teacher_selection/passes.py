@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.config import Config
 
 from dpk_mm.analysis.teacher_pass import TeacherPass, measure_teacher, why_it_does_not_fit
+from dpk_mm.errors import UsageError
 from dpk_mm.fileio import write_json_atomically
 
 PASSES_FILE = 'passes.json'
@@ -39,6 +40,9 @@ class Passes:
         folder: Holds the file.
         images: How many images each teacher is measured on.
         device: Torch device.
+
+    Raises:
+        UsageError: If the file cannot be read.
     """
 
     def __init__(self, folder: Path, images: int, device: str = 'cpu') -> None:
@@ -47,7 +51,13 @@ class Passes:
         self._device = device
         self._known: dict[str, Any] = {}
         if self._path.is_file():
-            self._known = json.loads(self._path.read_text(encoding='utf-8'))
+            try:
+                self._known = dict(json.loads(self._path.read_text(encoding='utf-8')))
+            except (ValueError, TypeError):
+                raise UsageError(
+                    f'{self._path} is not what select_teacher.py wrote, but damaged or of something else: remove it, '
+                    'and the teachers are looked at again; their trainings are kept.'
+                ) from None
 
     def misfit(self, name: str, cfg: Config) -> str | None:
         """Why a pair cannot be trained; None if it can."""

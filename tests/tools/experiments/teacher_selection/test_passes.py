@@ -4,6 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from dpk_mm.analysis.teacher_pass import TeacherPass
+from dpk_mm.errors import UsageError
 from tools.experiments.teacher_selection import passes
 from tools.experiments.teacher_selection.passes import Passes, digest
 
@@ -56,3 +57,12 @@ def test_a_url_counts_by_its_name(tmp_path):
     assert digest(cfg, 'https://host/a.pth') == digest(cfg, 'https://host/a.pth')
     assert digest(cfg, 'https://host/a.pth') != digest(cfg, 'https://host/b.pth')
     assert digest(cfg) != digest(Config(dict(a=2)))
+
+
+@pytest.mark.parametrize('text', ['{"a": ', '[1, 2]', '7'])
+def test_a_damaged_file_is_named(tmp_path, text):
+    (tmp_path / 'passes.json').write_text(text)
+    with pytest.raises(
+        UsageError, match=r'passes\.json is not what select_teacher\.py wrote.*remove it'
+    ):
+        Passes(tmp_path, 500)
