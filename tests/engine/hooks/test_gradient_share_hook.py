@@ -178,6 +178,7 @@ def test_averages_of_another_reference_are_measured_anew():
     again = build(share=1.0, reference='feature', interval=5)
     resumed = runner_of(model, [again], resume=True)
     resumed.logger = MagicMock()
+    again.before_run(resumed)
     again.after_load_checkpoint(resumed, checkpoint)
     assert again.averages == {} and hook.averages
     (said,) = resumed.logger.warning.call_args.args
