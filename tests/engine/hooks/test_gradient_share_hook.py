@@ -175,7 +175,7 @@ def test_averages_of_another_reference_are_measured_anew():
     step(model, hook, runner)
     checkpoint = {}
     hook.before_save_checkpoint(runner, checkpoint)
-    again = build(share=1.0, reference='feature', interval=5)
+    again = build(share=1.0, reference='all', interval=5)
     resumed = runner_of(model, [again], resume=True)
     resumed.logger = MagicMock()
     again.before_run(resumed)
@@ -186,7 +186,7 @@ def test_averages_of_another_reference_are_measured_anew():
     assert list(checkpoint) == list(of_an_earlier_version)
     again.after_load_checkpoint(resumed, of_an_earlier_version)
     assert again.averages == hook.averages
-    assert "have reference='all', and this run has 'feature'; they are measured anew" in said
+    assert "have reference='feature', and this run has 'all'; they are measured anew" in said
 
 
 def test_a_loss_without_weight_is_refused():
