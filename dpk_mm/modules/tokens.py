@@ -66,8 +66,10 @@ class OrthogonalPatchEmbed(nn.Module):
         super().__init__()
         self.patch_size = patch_size
         self.in_channels = in_channels
+        # Not torch's default for matrices that are not square, Householder reflections: their signs are numbers 1.0 in
+        # the parameter, which a weight decay makes 0.9999 and the conversion to integers then 0, the matrix with them.
         self.proj = nn.utils.parametrizations.orthogonal(
-            nn.Linear(in_channels * patch_size**2, embed_dims, bias=False)
+            nn.Linear(in_channels * patch_size**2, embed_dims, bias=False), orthogonal_map='cayley'
         )
         self.bias = nn.Parameter(torch.zeros(embed_dims))
 

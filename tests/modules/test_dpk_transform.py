@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from dpk_mm.functional import TokenMask
 from dpk_mm.modules.dpk_transform import DPKTransform
 from dpk_mm.modules.parameters import count_parameters
+from dpk_mm.modules.tokens import OrthogonalPatchEmbed
 
 POSITIONS = ['learnable', 'sinusoidal']
 # a 4 x 6 map in 2 x 2 patches: six tokens, and each sample has a mask of its own
@@ -258,6 +259,19 @@ def test_an_orthogonal_embedding_keeps_lengths_and_angles():
     assert torch.allclose(tokens @ tokens.mT, patches @ patches.mT, atol=1e-4)
     transform(student, teacher, 0.5, MASK).sum().backward()
     assert all(p.grad is not None for p in transform.parameters())
+
+
+@pytest.mark.parametrize(('channels', 'dims'), [(2, 12), (3, 8)])
+def test_an_orthogonal_embedding_outlives_weight_decay(channels, dims):
+    embed = OrthogonalPatchEmbed(channels, dims, 2)  # more dims than inputs, and fewer
+    optimizer = torch.optim.AdamW(embed.parameters(), lr=0.01, weight_decay=0.1)
+    for _ in range(20):
+        optimizer.zero_grad()
+        embed(torch.randn(2, channels, 4, 4)).square().sum().backward()
+        optimizer.step()
+    weight = embed.proj.weight
+    product = weight.mT @ weight if dims > 4 * channels else weight @ weight.mT
+    assert torch.allclose(product, torch.eye(len(product)), atol=1e-5)
 
 
 def test_a_shared_encoder_is_the_student_s():

@@ -44,7 +44,8 @@ def measures(scalars: Scalars, levels: Sequence[str] = ()) -> dict[str, dict[str
         for key in scalars.names():
             if key.startswith(prefix):
                 loss, level = _split(key.removeprefix(prefix), levels)
-                if level not in by_level or loss == 'dpk':
+                # without a level it is of the whole student
+                if level and (level not in by_level or loss == 'dpk'):
                     by_level[level] = (loss, key)
         for level, (_, key) in by_level.items():
             iterations, values = scalars.series(key)
@@ -144,10 +145,10 @@ def _thirds(pairs: Sequence[Sequence[float]]) -> str:
 
 
 def _split(name: str, levels: Sequence[str]) -> tuple[str, str]:
-    """``distill.dpk.P4`` -> ('dpk', 'P4'); ``P4`` -> ('', 'P4')."""
+    """``distill.dpk.P4`` -> ('dpk', 'P4'); ``distill.dpk`` -> ('dpk', ''); ``P4`` -> ('', 'P4')."""
     loss = ''
     if name.startswith('distill.'):
-        _, loss, name = name.split('.', 2)
+        loss, _, name = name.removeprefix('distill.').partition('.')
     place = re.fullmatch(r'feats\[(\d+)\]', name)
     if place and int(place[1]) < len(levels):
         name = levels[int(place[1])]

@@ -18,6 +18,7 @@ def scalars():
                 'gradient_share/distill.fgd.feats[2]': 100.0,
                 'gradient_share/distill.fgd.feats[0]': 7.0,
                 'gradient_cosine/distill.dpk.P4': -0.5,
+                'gradient_cosine/distill.dpk': 9.0,
                 'feature_distance/feats[0]': 2.0,
                 'hybrid_error/P4': 1.0 / i,
                 'loss': 1e9,
@@ -32,6 +33,7 @@ def test_means_of_the_first_and_the_last_third():
     found = measures(scalars(), ['P2', 'P3', 'P4', 'P5'])
     assert found['share']['P4'] == pytest.approx([0.2, 0.8])  # of DPK, not of FGD on the same level
     assert found['share']['P2'] == [7.0, 7.0]
+    assert found['cosine'] == {'P4': [-0.5, -0.5]}  # that of the whole student is of no level
     assert found['cosine']['P4'] == [-0.5, -0.5]
     assert found['distance'] == {'P2': [2.0, 2.0]}
     assert found['hybrid']['P4'] == pytest.approx(
