@@ -39,12 +39,13 @@ class GradientShareHook(Hook):
     Every ``interval`` iterations the norms of two gradients on each feature are measured, over the whole mini-batch:
     that of the student's own losses, and that of the distillation loss on this feature alone. The weight is::
 
-        weight = share * sqrt(mean of task^2) / sqrt(mean of distill^2)
+        weight = share * mean of task / mean of distill
 
-    where ``task^2`` is by default the squared norm over all features that the loss is given: on a level to which hardly
-    an object belongs the task has no gradient of its own that could be a measure.
-
-    with exponential moving averages of both over the measurements. It stands for each feature, P4 and P5 of a neck or
+    where ``task`` is by default the norm over all features that the loss is given: on a level to which hardly an object
+    belongs the task has no gradient of its own that could be a measure. The means are geometric, exponential moving
+    averages of the logarithms over the measurements: new modules begin with gradients of a hundred times their later
+    size, of which an arithmetic mean would speak for hundreds of iterations. A task without any gradient, as in a batch
+    without objects, is left out of them. The weight stands for each feature, P4 and P5 of a neck or
     the stages of a backbone, and multiplies what the loss sends to the student there; the loss's own modules are
     trained with the weight that the loss has. What the loss's ``loss_weight`` or a level's ``weight`` is makes no
     difference to the student's gradient at a feature then, but to the modules' with SGD. Logged are
@@ -65,7 +66,8 @@ class GradientShareHook(Hook):
             the features of a ``DPKLoss`` are its stages, and of another loss all that it is given.
         loss: Name of the loss in ``distill_losses``; not needed where there is one alone that looks at features.
         interval: Iterations between two measurements, at least 1.
-        momentum: Of the averages, in [0, 1); 0 takes the last measurement alone.
+        momentum: Of the averages, in [0, 1); 0 takes the last measurement alone, and with 0.5 those before the last
+            three count for an eighth.
         max_weight: The weight is never larger.
         reference: What the share is of: 'all', the norm of the task's gradient over all features that the loss is
             given, or 'feature', that on the same feature.
@@ -83,7 +85,7 @@ class GradientShareHook(Hook):
         share: float | Mapping[str, float],
         loss: str | None = None,
         interval: int = 20,
-        momentum: float = 0.9,
+        momentum: float = 0.5,
         max_weight: float = 1e4,
         reference: str = 'all',
     ) -> None:
@@ -115,7 +117,7 @@ class GradientShareHook(Hook):
         self.max_weight = max_weight
         self.reference = reference
         self.averages: dict[str, tuple[float, float]] = {}
-        """Feature -> averages of the squared norms of the task's gradient and the distillation's."""
+        """Feature -> geometric means of the squared norms of the task's gradient and the distillation's."""
         self._checked = False
 
     def before_run(self, runner) -> None:
@@ -262,7 +264,7 @@ class GradientShareHook(Hook):
         before = self.averages.get(name)
         if before is not None:
             task, own = (
-                self.momentum * old + (1 - self.momentum) * new
+                _geometric(old, new, self.momentum)
                 for old, new in zip(before, (task, own), strict=True)
             )
         self.averages[name] = (task, own)
@@ -288,6 +290,13 @@ class GradientShareHook(Hook):
                     'so there is no share of their gradient; record a feature that the student uses, or leave it out '
                     'of share.'
                 )
+
+
+def _geometric(old: float, new: float, momentum: float) -> float:
+    """``old^momentum * new^(1 - momentum)``; of a zero and another number the other one."""
+    if old > 0 and new > 0:
+        return math.exp(momentum * math.log(old) + (1 - momentum) * math.log(new))
+    return max(old, new)
 
 
 def _is_number(value: Any) -> bool:

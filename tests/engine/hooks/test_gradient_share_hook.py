@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmrazor.registry import HOOKS
 
+from dpk_mm.engine.hooks.feature_gradients import FeatureGradient
 from dpk_mm.errors import UsageError
 from tests.helpers.forked import run_ranks
 from tests.helpers.toy_distillation import PullLoss, Toy, runner_of, scalars
@@ -121,8 +122,27 @@ def test_averages_over_measurements_at_the_interval():
         loss.pulls = [pull, pull]
         gradient = step(model, hook, runner)
         weights.append((gradient[0].item() - 3) / pull)
-    square = 0.75 * 1 + 0.25 * 9
-    assert weights == pytest.approx([3.0, 3.0, 3 / math.sqrt(square)], rel=1e-5)
+    # of the pulls 1 and 3 the weighted geometric mean, 3^0.25
+    assert weights == pytest.approx([3.0, 3.0, 3 / 3**0.25], rel=1e-5)
+
+
+def test_a_large_first_gradient_is_forgotten_soon():
+    loss = PullLoss([100.0, 100.0])
+    model, hook = Toy(dict(loss_x=loss)), build(share=0.5, interval=1)
+    runner = begin(model, hook)
+    shares = []
+    for pull in (100.0, *[1.0] * 6):
+        loss.pulls = [pull, pull]
+        shares.append((step(model, hook, runner)[0].item() - 3) / 3)
+    # of the task's 3: a hundredth to the power 1/2, 1/4, ... is left of it
+    assert shares == pytest.approx([0.5 * 0.01 ** (0.5**k if k else 0) for k in range(7)], rel=1e-4)
+
+
+def test_a_batch_without_a_gradient_of_the_task_is_left_out():
+    hook = build(share=1.0, reference='feature')
+    for task, own in ((0.0, 4.0), (9.0, 4.0), (0.0, 4.0)):
+        hook._average('P5', FeatureGradient(*map(torch.tensor, (task, own, 0.0))))
+    assert hook.averages['P5'] == pytest.approx((9.0, 4.0))
 
 
 def test_the_weight_is_limited():
