@@ -73,6 +73,9 @@ def _draw_line(axis: Any, index: int, name: str, points: list[tuple[float, Sprea
         yerr=[found.deviation or 0.0 for _, found in points],
         color=COLOURS[index % len(COLOURS)],
         marker=_MARKERS[index % len(_MARKERS)],
+        # once the colours begin again
+        linestyle=('-', '--', ':')[index // len(COLOURS) % 3],
+        fillstyle='none' if index // len(COLOURS) % 2 else 'full',
         capsize=3,
         label=name,
     )
