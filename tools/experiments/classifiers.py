@@ -282,8 +282,8 @@ def decision(
 ) -> list[dict[str, Any]]:
     """The trainings that decide: every method with its chosen setting, the first teacher before the others.
 
-    The others answer whether a student gets worse with the larger teacher, and have what is given features or logits of
-    the teacher; the controls without a prior are under the first one.
+    The others answer whether a student gets worse with the larger teacher; the controls without a prior, whether that is
+    the prior's doing.
 
     Args:
         pair: Key of ``PAIRS``.
@@ -299,7 +299,7 @@ def decision(
         asked = [
             method
             for method in (*METHODS, *(FORM if form_name is not None else ()))
-            if width == widths[0] or not (method == BASELINE or method.startswith('no_prior'))
+            if width == widths[0] or method != BASELINE
         ]
         for seed in seeds:
             for method in asked:

@@ -65,8 +65,7 @@ def test_every_method_has_as_many_settings():
 def test_the_decision_has_the_baseline_once():
     chosen = {method: settings_of('fashion', method)[0] for method in METHODS}
     names = [e['name'] for e in decision('fashion', chosen, (0, 1), (24, 16))]
-    # under the second teacher neither the baseline nor the two controls without a prior
-    assert len(names) == len(set(names)) == 2 + 2 * (2 * len(METHODS) - 3)
+    assert len(names) == len(set(names)) == 2 + 2 * (2 * len(METHODS) - 1)
     assert names[2 * len(METHODS) + 1] == 'teacher-w16-s0'
     assert names.count('baseline-s0') == 1
     entries = decision('cifar', {**chosen, 'dpk': 10.0}, (0,), (24,), form_name='head')
