@@ -282,8 +282,8 @@ def decision(
 ) -> list[dict[str, Any]]:
     """The trainings that decide: every method with its chosen setting, the first teacher before the others.
 
-    The others answer whether a student gets worse with the larger teacher; the controls without a prior, whether that is
-    the prior's doing.
+    The others answer whether a student gets worse with the larger teacher, and their controls without a prior whether
+    that is the prior's doing.
 
     Args:
         pair: Key of ``PAIRS``.

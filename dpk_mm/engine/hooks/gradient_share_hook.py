@@ -45,9 +45,9 @@ class GradientShareHook(Hook):
     belongs the task has no gradient of its own that could be a measure. The means are geometric, exponential moving
     averages of the logarithms over the measurements: new modules begin with gradients of a hundred times their later
     size, of which an arithmetic mean would speak for hundreds of iterations. A task without any gradient, as in a batch
-    without objects, is left out of them. The weight stands for each feature, P4 and P5 of a neck or
-    the stages of a backbone, and multiplies what the loss sends to the student there; the loss's own modules are
-    trained with the weight that the loss has. What the loss's ``loss_weight`` or a level's ``weight`` is makes no
+    without objects, is left out of them. Each feature has a weight, P4 and P5 of a neck or the stages of a backbone; it
+    multiplies what the loss sends to the student there, and the loss's own modules are trained with the weight that the
+    loss has. What the loss's ``loss_weight`` or a level's ``weight`` is makes no
     difference to the student's gradient at a feature then, but to the modules' with SGD. Logged are
 
     - ``train/gradient_unweighted_share/distill.<loss>.<feature>``: the share that was measured, without the weight of
