@@ -99,11 +99,13 @@ def measure(cfg: Any, batches: int) -> dict[str, Any]:
     Raises:
         UsageError: If a hook of the config weighs a loss by its gradient, or a loss has no gradient.
     """
-    for hook in cfg.get('custom_hooks') or ():
-        if str(hook.get('type')).endswith('GradientShareHook'):
+    hooks = [('custom_hooks', hook) for hook in cfg.get('custom_hooks') or ()]
+    hooks += [(f'default_hooks.{k}', hook) for k, hook in (cfg.get('default_hooks') or {}).items()]
+    for place, hook in hooks:
+        if hook is not None and str(hook.get('type')).endswith('GradientShareHook'):
             raise UsageError(
                 'The config has a GradientShareHook, which weighs a loss by its gradient whatever its loss_weight is, '
-                'so no factor of that weight can be measured: take the hook out of custom_hooks.'
+                f'so no factor of that weight can be measured: take it out of {place}.'
             )
     cfg.model = without_warmup(cfg).model
     losses = cfg.model.distiller.distill_losses

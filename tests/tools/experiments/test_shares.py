@@ -142,6 +142,11 @@ def test_the_schedule_of_the_training_is_kept_and_warm_ups_of_losses_are_not(mon
 
 
 def test_a_hook_that_weighs_a_loss_itself_leaves_nothing_to_measure():
-    hooks = [dict(type='mmrazor.GradientShareHook', share=0.3)]
-    with pytest.raises(UsageError, match='take the hook out of custom_hooks'):
-        shares.measure(config(custom_hooks=hooks), 48)
+    hook = dict(type='mmrazor.GradientShareHook', share=0.3)
+    with pytest.raises(UsageError, match='take it out of custom_hooks'):
+        shares.measure(config(custom_hooks=[hook]), 48)
+    # where the pages tell users to put it
+    by_key = config()
+    by_key.default_hooks = dict(timer=None, gradient_share=hook)
+    with pytest.raises(UsageError, match=r'take it out of default_hooks\.gradient_share'):
+        shares.measure(by_key, 48)
