@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dpk_mm.errors import UsageError, did_you_mean
@@ -170,6 +171,25 @@ def form(
     if not prior:
         entry['options'].update(known['no_prior'])
     return {**entry, 'method': method, 'name': f'{method}-w{width}-s{seed}'}
+
+
+def on_dist(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The same student with DIST in the place of KD: its config has ``dist_`` before its name, or is ``dist`` for KD.
+
+    Args:
+        entry: Of :func:`student` or :func:`form`, of a method with a teacher; a weight of KD in it is dropped.
+    """
+    config = Path(str(entry['config']))
+    name = 'dist' if config.stem == 'kd' else f'dist_{config.stem}'
+    method = 'dist' if config.stem == 'kd' else f'dist_{entry["method"]}'
+    options = {k: v for k, v in entry['options'].items() if '.loss_kd.' not in k}
+    return dict(
+        entry,
+        config=config.with_name(f'{name}.py').as_posix(),
+        method=method,
+        name=f'{method}-{entry["teacher"].split("-")[1]}-s{entry["seed"]}',
+        options=options,
+    )
 
 
 def settings_of(pair: str, method: str) -> tuple[float, ...]:

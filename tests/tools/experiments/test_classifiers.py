@@ -14,6 +14,7 @@ from tools.experiments.classifiers import (
     decision,
     form,
     forms,
+    on_dist,
     settings,
     settings_of,
     student,
@@ -91,6 +92,26 @@ def test_a_form_is_dpk_and_its_options():
     assert head['options'][f'{LOSS}.criterion.feature_weight'] == 50.0
     with pytest.raises(UsageError, match="no form 'heads'; did you mean head"):
         form('cifar', 'heads', 1.0, 0, 24)
+
+
+def test_dist_in_the_place_of_kd():
+    kd = student('cifar', 'kd', 0.8, 3, 24, named=False)
+    entry = on_dist(kd)
+    assert entry['name'] == 'dist-w24-s3'
+    assert entry['config'] == 'configs/experiments/cifar/dist.py'
+    assert kd['options'].keys() - entry['options'].keys() == {
+        'model.distiller.distill_losses.loss_kd.loss_weight'
+    }
+    dpk = student('cifar', 'dpk_share', 1.0, 3, 24, named=False)
+    entry = on_dist(dpk)
+    assert (entry['name'], entry['method']) == ('dist_dpk_share-w24-s3', 'dist_dpk_share')
+    assert entry['options'] == dpk['options']
+    for config, losses in (('dist', ['loss_dist']), ('dist_dpk', ['loss_dist', 'loss_feat'])):
+        cfg = Config.fromfile(ROOT / f'configs/experiments/cifar/{config}.py')
+        assert sorted(cfg.model.distiller.distill_losses) == losses
+    assert cfg.model.distiller.distill_losses.loss_feat == (
+        Config.fromfile(ROOT / dpk['config']).model.distiller.distill_losses.loss_feat
+    )
 
 
 @pytest.mark.parametrize('name', forms('cifar'))
