@@ -43,6 +43,15 @@ PAIRS: dict[str, Pair] = {
         dict(P4=2, P5=3),
     ),
     'hituav': Pair(_folder('hituav'), dict(P4=2, P5=3)),
+    # the same on the levels where its objects are
+    'hituav_fine': Pair(
+        _folder('hituav')
+        | dict(
+            dpk='configs/experiments/hituav/dpk_fine.py',
+            sum='configs/experiments/hituav/sum_fine.py',
+        ),
+        dict(P2=0, P3=1),
+    ),
     'deeppcb': Pair(_folder('deeppcb'), dict(P3=1, P4=2)),
 }
 
