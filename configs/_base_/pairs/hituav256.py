@@ -1,6 +1,6 @@
 # Infrared aerial images of 256 px (HIT-UAV), with the small Faster R-CNNs of the shapes.
-# `tools/experiments/compare.py hituav256 --data FOLDER` gives the places. Images, lengths and learning rate are those of
-# configs/experiments/hituav, so that a teacher of the one serves the other.
+# `tools/experiments/compare.py hituav256 --data FOLDER` gives the places. Images, lengths and learning rate are those
+# of configs/experiments/hituav, so that a teacher of the one serves the other.
 _base_ = './mini_faster_rcnn.py'
 
 CLASSES = ('Person', 'Vehicle', 'Bicycle')
@@ -27,7 +27,8 @@ test_pipeline = [
     ),
 ]
 
-# boxes are 11 to 68 pixels wide, half of them below 20: anchors of 8 to 128 pixels at P2 to P6, and P2 for boxes below 28
+# boxes are 11 to 68 pixels wide, half of them below 20: anchors of 8 to 128 pixels at P2 to P6, and P2 for boxes below
+# 28
 HEADS = dict(
     rpn_head=dict(anchor_generator=dict(scales=[2])),
     roi_head=dict(bbox_roi_extractor=dict(finest_scale=14), bbox_head=dict(num_classes=3)),
