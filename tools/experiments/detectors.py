@@ -194,14 +194,85 @@ def settings(
     return entries
 
 
+#: Forms that `hituav_forms` tries -> which levels have DPK (see ``PAIRS``), the row, and more of the modules.
+CANDIDATES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    'sum': ('', 'sum', {}),
+    'dpk_fine': ('_fine', 'dpk', {}),
+    'sum_fine': ('_fine', 'sum', {}),
+    'sum_fine_tied': ('_fine', 'sum', dict(student_embed='tied', teacher_encoder='shared')),
+}
+
+
+def form(
+    pair: str,
+    name: str,
+    seed: int,
+    width: int,
+    fgd_weight: float,
+    dpk_weight: float,
+    prior: bool = True,
+) -> dict[str, Any]:
+    """The entry of a form of DPK + FGD, or of its control without a prior.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        name: Key of ``CANDIDATES``.
+        seed: Of its training.
+        width: The teacher's.
+        fgd_weight: Of FGD on the student's own feature, where the form has it.
+        dpk_weight: Of DPK + FGD.
+        prior: Whether the teacher's tokens are given.
+
+    Raises:
+        UsageError: If there is no such form, or the data set has no such levels.
+    """
+    if name not in CANDIDATES:
+        raise UsageError(
+            f'there is no form {name!r}{did_you_mean(name, CANDIDATES) or "; see CANDIDATES."}'
+        )
+    levels, row, modules = CANDIDATES[name]
+    options: dict[str, Any] = {f'{_LOSS}.loss_dpk.loss_weight': dpk_weight}
+    if row == 'sum':
+        options = {f'{_LOSS}.loss_fgd.loss_weight': fgd_weight, **options}
+    for stage in find_pair(pair + levels).stages:
+        for key, value in modules.items():
+            options[f'{_LOSS}.loss_dpk.transforms.{stage}.{key}'] = value
+        if not prior:
+            options[f'{_LOSS}.loss_dpk.transforms.{stage}.prior'] = 'none'
+    return student(
+        pair + levels, row, seed, width, options, name=name if prior else f'no_prior_{name}'
+    )
+
+
 def decision(
-    pair: str, chosen: Mapping[str, float | str], seeds: Sequence[int], widths: Sequence[int]
+    pair: str,
+    chosen: Mapping[str, float | str],
+    seeds: Sequence[int],
+    widths: Sequence[int],
+    form_name: str | None = None,
 ) -> list[dict[str, Any]]:
     """The trainings that decide: every method with its chosen setting, the first teacher before the others.
 
     The others answer whether a student gets worse with the larger teacher, which is asked of FGD and of what has a
     prior; FGD without DPK's levels, which has no setting of its own, is under the first one.
+
+    Args:
+        pair: Key of ``PAIRS``.
+        chosen: Method -> its setting.
+        seeds: Of the students.
+        widths: Of the teachers.
+        form_name: Key of ``CANDIDATES``, which is a method more, ``dpk_form``, and without a prior ``no_prior_form``,
+            with the weights that were chosen for FGD and for DPK.
     """
+
+    def forms(seed: int, width: int, names: Sequence[str]) -> list[dict[str, Any]]:
+        found = []
+        for name in names if form_name is not None else ():
+            prior = name == 'dpk_form'
+            entry = form(pair, str(form_name), seed, width, weight, float(chosen['dpk']), prior)
+            found.append({**entry, 'method': name, 'name': f'{name}-w{width}-s{seed}'})
+        return found
+
     first, *others = widths
     weight = float(chosen['fgd'])
     entries = [teacher(pair, first)]
@@ -213,14 +284,16 @@ def decision(
         entries.append(
             student(pair, 'fgd_without', seed, first, {f'{_LOSS}.loss_fgd.loss_weight': weight})
         )
+        entries += forms(seed, first, ('dpk_form', 'no_prior_form'))
     asked = [m for m in chosen if m != BASELINE and not m.startswith('no_prior')]
     for width in others:
         entries.append(teacher(pair, width))
-        entries += [
-            setting_entry(pair, method, chosen[method], seed, width, weight, named=False)
-            for seed in seeds
-            for method in asked
-        ]
+        for seed in seeds:
+            entries += [
+                setting_entry(pair, method, chosen[method], seed, width, weight, named=False)
+                for method in asked
+            ]
+            entries += forms(seed, width, ('dpk_form',))
     return entries
 
 

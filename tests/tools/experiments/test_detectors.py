@@ -9,6 +9,7 @@ from tools.experiments.detectors import (
     FORMS,
     PAIRS,
     decision,
+    form,
     rows,
     setting_entry,
     settings,
@@ -87,7 +88,7 @@ def test_unknown_names():
         teacher('coco')
 
 
-@pytest.mark.parametrize('name', ['shapes_controls'])
+@pytest.mark.parametrize('name', ['shapes_controls', 'hituav_forms'])
 def test_the_grids_can_be_read(name):
     grid = load_grid(ROOT / 'tools' / 'experiments' / 'grids' / f'{name}.py')
     assert {entry.config for entry in grid.entries} <= {
@@ -120,3 +121,42 @@ def test_settings_and_decision():
     assert apart[f'{LOSS}.loss_dpk.loss_weight'] == 3.0
     assert apart[f'{LOSS}.loss_dpk.transforms.P5.weight'] == 30.0
     assert found['fgd_without-w32-s0']['options'][f'{LOSS}.loss_fgd.loss_weight'] == 3.0
+    entries = {e['name']: e for e in decision('hituav', chosen, (0, 1), (32, 16), form_name='sum')}
+    # with its control under the first teacher
+    assert entries.keys() - found.keys() == {
+        *(f'{name}_form-w32-s{seed}' for name in ('dpk', 'no_prior') for seed in (0, 1)),
+        *(f'dpk_form-w16-s{seed}' for seed in (0, 1)),
+    }
+    assert all(entries[name] == entry for name, entry in found.items())
+    with_prior = entries['dpk_form-w32-s1']['options']
+    assert with_prior[f'{LOSS}.loss_fgd.loss_weight'] == 3.0
+    assert with_prior[f'{LOSS}.loss_dpk.loss_weight'] == 1.0
+    priors = {f'{LOSS}.loss_dpk.transforms.{stage}.prior': 'none' for stage in ('P4', 'P5')}
+    assert entries['no_prior_form-w32-s1']['options'] == with_prior | priors
+
+
+def test_forms_of_the_finer_levels():
+    entry = form('hituav', 'sum_fine_tied', 3, 32, 0.5, 2.0, prior=False)
+    assert (entry['name'], entry['method']) == (
+        'no_prior_sum_fine_tied-w32-s3',
+        'no_prior_sum_fine_tied',
+    )
+    assert entry['config'] == 'configs/experiments/hituav/sum_fine.py'
+    plain = student('hituav_fine', 'sum', 3, 32)['options']
+    assert entry['options'] == plain | {
+        f'{LOSS}.loss_fgd.loss_weight': 0.5,
+        f'{LOSS}.loss_dpk.loss_weight': 2.0,
+        **{
+            f'{LOSS}.loss_dpk.transforms.{stage}.{key}': value
+            for stage in ('P2', 'P3')
+            for key, value in dict(
+                student_embed='tied', teacher_encoder='shared', prior='none'
+            ).items()
+        },
+    }
+    # the student's own feature is not compared in the paper's form
+    assert f'{LOSS}.loss_fgd.loss_weight' not in form('hituav', 'dpk_fine', 3, 32, 1, 1)['options']
+    with pytest.raises(UsageError, match="no form 'sums'; did you mean sum"):
+        form('hituav', 'sums', 0, 32, 1.0, 1.0)
+    with pytest.raises(UsageError, match="no data set 'deeppcb_fine'"):
+        form('deeppcb', 'sum_fine', 0, 32, 1.0, 1.0)

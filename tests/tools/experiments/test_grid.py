@@ -122,6 +122,7 @@ def test_our_grids_fit_their_configs(path):
     decides = path.stem.endswith('_decision')
     needed = [f'{path.stem.removesuffix("_decision")}_settings.jsonl'] if decides else []
     needed += ['cifar_forms.jsonl'] if path.stem in ('cifar_decision', 'fashion_decision') else []
+    needed += ['hituav_forms.jsonl'] if path.stem in ('hituav_decision', 'deeppcb_decision') else []
     missing = [name for name in needed if not (RESULTS / name).is_file()]
     if missing:
         # a decision has the settings that were chosen by another grid, and is refused before

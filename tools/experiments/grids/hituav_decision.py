@@ -1,7 +1,7 @@
-# The decision on HIT-UAV: five seeds, two teachers, the settings of hituav_settings.py. See
-# configs/experiments/PLAN.md.
-from tools.experiments.chosen import chosen_settings
-from tools.experiments.detectors import decision
+# The decision on HIT-UAV: five seeds, two teachers, the settings of hituav_settings.py, the form of
+# hituav_forms.py. See configs/experiments/PLAN.md.
+from tools.experiments.chosen import best_form, chosen_settings
+from tools.experiments.detectors import CANDIDATES, decision
 
 title = 'HIT-UAV, Faster R-CNN: the decision'
 metric = 'coco/bbox_mAP'
@@ -9,5 +9,9 @@ data = dict(kind='coco_split', num_val=300)
 references = ('baseline', 'fgd', 'fgd_without')
 
 entries = decision(
-    'hituav', chosen_settings('hituav_settings'), seeds=(0, 1, 2, 3, 4), widths=(32, 16)
+    'hituav',
+    chosen_settings('hituav_settings'),
+    seeds=(0, 1, 2, 3, 4),
+    widths=(32, 16),
+    form_name=best_form('hituav_forms', tuple(CANDIDATES), paper='fgd'),
 )
