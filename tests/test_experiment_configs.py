@@ -28,9 +28,9 @@ FAMILIES = {
     ),
     'bccd/faster_rcnn_': ('fgd', 'dpk_no_prior', 'dpk_fixed', 'dpk'),
     'bccd/retinanet_': ('fgd', 'dpk_no_prior', 'dpk_fixed', 'dpk'),
-    'hituav/': ('fgd', 'dpk', 'sum'),
+    'hituav/': ('fgd', 'dpk', 'sum', 'dpk_fine', 'sum_fine'),
     'deeppcb/': ('fgd', 'dpk', 'sum'),
-    'cifar/': ('kd', 'fitnets', 'dpk'),
+    'cifar/': ('kd', 'fitnets', 'dpk', 'dist', 'dist_fitnets', 'dist_dpk'),
 }
 FORMS = ('hituav', 'deeppcb')
 FORM_METHODS = ('fgd', 'dpk', 'sum')
@@ -110,7 +110,7 @@ def test_models_build(family, method):
         model = MODELS.build(cfg.model)
     inherit_weights(model.student, model.teacher, model.inherit)  # refuses what does not fit
     trained = {name.split('.')[0] for name, p in model.named_parameters() if p.requires_grad}
-    has_modules = method != 'kd'
+    has_modules = method not in ('kd', 'dist')
     assert trained == ({'architecture', 'distiller'} if has_modules else {'architecture'})
     assert ('constructor' in cfg.optim_wrapper) == has_modules
 
