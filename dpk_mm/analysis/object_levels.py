@@ -47,8 +47,10 @@ def object_levels(config: PathLike | Config, images: int = 200) -> ObjectLevels:
         images: How many at most.
 
     Raises:
-        UsageError: If the model is no detector with such a head, or the images have no boxes.
+        UsageError: If the model is no detector with such a head, the images have no boxes, or none is looked at.
     """
+    if images < 1:
+        raise UsageError(f'images must be at least 1, got {images}.')
     cfg = read_config(config)
     student = build_student(cfg)
     boxes, looked_at = _training_boxes(cfg, images)

@@ -109,6 +109,8 @@ def test_a_head_with_ranges(data):
 
 def test_errors(data, tmp_path):
     mini = Config.fromfile('configs/mini/faster_rcnn_dpk.py')
+    with pytest.raises(UsageError, match='images must be at least 1, got 0'):
+        object_levels(config(data, mini.model), images=0)
     content = json.loads((data / 'annotations/train.json').read_text())
     content['annotations'] = []
     empty = write_coco(tmp_path / 'empty', content)

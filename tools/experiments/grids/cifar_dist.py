@@ -18,3 +18,6 @@ for seed in (0, 1, 2, 3, 4):
         for method in ('fitnets_share', 'dpk_share', 'no_prior_share')
     ]
     entries.append(on_dist(form('cifar', 'orthogonal', 50.0, seed, width)))
+    control = on_dist(form('cifar', 'orthogonal', 50.0, seed, width, prior=False))
+    name = 'dist_no_prior_orthogonal'
+    entries.append({**control, 'method': name, 'name': f'{name}-w{width}-s{seed}'})
