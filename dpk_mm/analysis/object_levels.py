@@ -53,16 +53,16 @@ def object_levels(config: PathLike | Config, images: int = 200) -> ObjectLevels:
         raise UsageError(f'images must be at least 1, got {images}.')
     cfg = read_config(config)
     student = build_student(cfg)
+    if not _assign(student, torch.empty(0, 4)):  # before any image is read
+        raise UsageError(
+            f'{cfg.filename}: {type(student).__name__} has no anchors, regress_ranges or second stage that say by its '
+            'size which level a box belongs to; LossGradientHook(by_level=True) shows what each level gets.'
+        )
     boxes, looked_at = _training_boxes(cfg, images)
     found = {
         name: _shares(levels, strides)
         for name, (levels, strides) in _assign(student, boxes).items()
     }
-    if not found:
-        raise UsageError(
-            f'{cfg.filename}: {type(student).__name__} has no anchors, regress_ranges or second stage that say by its '
-            'size which level a box belongs to; LossGradientHook(by_level=True) shows what each level gets.'
-        )
     return ObjectLevels(looked_at, len(boxes), found, _dpk_strides(cfg, student))
 
 

@@ -121,3 +121,6 @@ def test_errors(data, tmp_path):
     detr = get_config('mmdet::detr/detr_r50_8xb2-150e_coco.py').model
     with pytest.raises(UsageError, match='own.py: DETR has no anchors'):
         object_levels(config(data, detr))
+    # a classifier is refused before its data are looked for
+    with pytest.raises(UsageError, match='ImageClassifier has no anchors'):
+        object_levels('configs/mini/fashion_cnn_dpk.py')
