@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,7 @@ class FakeTools:
         self.fail = set()  # (script, entry)
         self.stop = None  # entry: stopped by Ctrl-C after its first epoch
         self.skip_validation = set()
+        self.accuracy = 71.0
         self.running = 0
         self.together = 0
         self.meeting = None
@@ -83,7 +85,7 @@ class FakeTools:
             return 1
         if script == 'test':
             folder.mkdir(parents=True, exist_ok=True)
-            metrics = {'accuracy/top1': 71.0, 'data_time': 0.0}
+            metrics = {'accuracy/top1': self.accuracy, 'data_time': 0.0}
             (folder / 'metrics.json').write_text(json.dumps(metrics))
             return 0
         on_line('Epoch(train)  [1][10/10]  eta: 0:00:01  loss: 1.5')
@@ -375,6 +377,19 @@ def test_a_teacher_without_its_checkpoint_is_trained_again(stage):
     (stage.folder / 'baseline-s0' / f'epoch_{EPOCHS}.pth').unlink()  # nobody needs this one
     summary = stage.run('teacher-s0')
     assert summary.done == ['teacher-s0']
+
+
+def test_results_without_their_folders_are_gone_on_with(stage):
+    stage.run()
+    for name in NAMES:
+        shutil.rmtree(stage.folder / name)
+    more = Entry('kd-s2', 'configs/k.py', 'kd', seed=2, teacher='teacher-s0')
+    stage.grid = replace(GRID, entries=(*GRID.entries, more))
+    assert stage.run().done == ['teacher-s0', 'kd-s2']  # the teacher repeats its result
+    # a teacher that does not is another one
+    shutil.rmtree(stage.folder / 'teacher-s0')
+    stage.tools.accuracy = 70.5
+    assert stage.run().done == ['teacher-s0', 'kd-s0', 'kd-s1', 'kd-s2']
 
 
 def test_a_grid_that_chooses_leaves_the_held_out_part_alone(stage):
