@@ -72,7 +72,15 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=2 if torch.cuda.is_available() else usable_cores(),
         help='trainings at a time (default: one for each core; 2 with a GPU)',
     )
-    parser.add_argument('--teacher-ckpt', metavar='FILE', help='a teacher that is trained already')
+    teacher = parser.add_mutually_exclusive_group()
+    teacher.add_argument(
+        '--teacher-ckpt', metavar='FILE', help='a teacher that is trained already, for all seeds'
+    )
+    teacher.add_argument(
+        '--one-teacher',
+        action='store_true',
+        help='one teacher, of seed 0, for all seeds; otherwise each seed trains one of its own',
+    )
     parser.add_argument('--pair-name', metavar='NAME', help='row of dpk_mm/models/pairs.py')
     parser.add_argument(
         '--batches', type=int, default=48, help='batches on which shares are measured (default: 48)'
@@ -151,7 +159,8 @@ class Driver:
             _add(summary, self._runner(self._of_seeds(dict.fromkeys(names))).run())
         if EQUAL in weights and not summary.failed:
             names = [name for name in names if METHODS[name].shared_weight]
-            runner = self._runner(self._needed_to_measure(names))
+            # the measurements need the checkpoints of all of them
+            runner = self._runner(self._needed_to_measure(names), keep_checkpoints=True)
             _add(summary, runner.run())
             factors = {name: self._factors(runner, name) for name in names}
             _add(summary, self._runner(self._of_seeds(factors)).run())
@@ -272,7 +281,7 @@ class Driver:
         entry = self.comparison.student(name, self.comparison.seeds[0], PUBLISHED)
         return self._shares.measure(name, runner.commands, entry, self._console)
 
-    def _runner(self, entries: Sequence[Entry]) -> GridRunner:
+    def _runner(self, entries: Sequence[Entry], keep_checkpoints: bool = False) -> GridRunner:
         pair = self.comparison.pair
         grid = Grid(
             name=f'compare_{pair.name}',
@@ -292,6 +301,7 @@ class Driver:
             self._workers,
             reporter,
             self._run_command,
+            keep_checkpoints=keep_checkpoints,
         )
 
 
@@ -333,7 +343,16 @@ def main() -> int:
         names, left_out = fitting_methods(names, facts, pair.comparison, teacher_ckpt)
         for name, why in left_out.items():
             console.print(f'{name} is left out: {why}', highlight=False)
-    comparison = Comparison(pair, facts, names, args.seeds, folder / 'configs', root, teacher_ckpt)
+    comparison = Comparison(
+        pair,
+        facts,
+        names,
+        args.seeds,
+        folder / 'configs',
+        root,
+        teacher_ckpt,
+        args.one_teacher,
+    )
     extra = {**(SMOKE if args.smoke else {}), **(args.cfg_options or {})}
     driver = Driver(
         comparison, data_options, extra, folder, root, args.workers, args.batches, console

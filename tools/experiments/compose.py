@@ -225,10 +225,11 @@ class Comparison:
         pair: The pair.
         facts: Of the pair.
         names: Of the methods.
-        seeds: Each has a teacher of its own, unless ``teacher_ckpt`` is given.
+        seeds: Each has a teacher of its own, unless ``one_teacher`` or ``teacher_ckpt`` is given.
         folder: Of the configs.
         root: The repository.
         teacher_ckpt: A teacher that is trained already.
+        one_teacher: Whether one teacher, of seed 0, serves all seeds; so do assistants and what is stopped early.
     """
 
     def __init__(
@@ -240,6 +241,7 @@ class Comparison:
         folder: Path,
         root: Path,
         teacher_ckpt: str | None = None,
+        one_teacher: bool = False,
     ) -> None:
         self.pair = pair
         self.facts = facts
@@ -248,6 +250,7 @@ class Comparison:
         self._folder = folder
         self._root = root
         self._teacher_ckpt = teacher_ckpt
+        self._one_teacher = one_teacher
         if pair.cfg.model.get('student_ckpt'):
             raise UsageError(
                 f'{pair.path}: model.student_ckpt would start the distilled students from a checkpoint, and the '
@@ -284,11 +287,13 @@ class Comparison:
             self._folder,
             self._root,
             self._teacher_ckpt,
+            self._one_teacher,
         )
 
     def teachers(self, seed: int) -> list[Entry]:
-        """Trainings without a student: the teacher, one that is stopped early, assistants."""
+        """Trainings without a student, for students of a seed: the teacher, one that is stopped early, assistants."""
         found = []
+        seed = self._teacher_seed(seed)
         if self._teacher_ckpt is None:
             found.append(self._teacher(seed, 'teacher', {}))
         kinds = {METHODS[name].teacher for name in self.names}
@@ -348,8 +353,6 @@ class Comparison:
         checkpoints = {}
         if method.first_stage is not None:
             checkpoints[method.first_stage_key] = f'{name}-first-s{seed}'
-        taught = self._taught(seed, method.teacher)
-        options |= taught.pop('options', {})
         return Entry(
             f'{name}-{weight.split()[0]}-s{seed}',
             config,
@@ -358,7 +361,7 @@ class Comparison:
             setting=dict(weight=weight),
             options=options,
             checkpoints=checkpoints,
-            **taught,
+            **self._taught(seed, method.teacher),
         )
 
     def student_config(self, name: str) -> str:
@@ -374,6 +377,7 @@ class Comparison:
         if cfg.model.get('inherit'):
             cfg.model.inherit = None
         if self._teacher_ckpt is not None:
+            cfg.model.teacher_ckpt = self._teacher_ckpt
             # a checkpoint that changed under the same name is another teacher
             cfg.teacher_digest = digest(Config(), self._teacher_ckpt)
         return cfg
@@ -381,10 +385,14 @@ class Comparison:
     def _taught(self, seed: int, teacher: str = 'teacher') -> dict[str, Any]:
         """What an entry has of its teacher."""
         if teacher == 'teacher' and self._teacher_ckpt is not None:
-            return dict(options={'model.teacher_ckpt': self._teacher_ckpt})
+            return {}  # its config has it
+        seed = self._teacher_seed(seed)
         if teacher == 'assistant':
             return dict(teacher=f'assistant{len(self.pair.comparison["assistants"])}-s{seed}')
         return dict(teacher=f'{teacher}-s{seed}')
+
+    def _teacher_seed(self, seed: int) -> int:
+        return 0 if self._one_teacher else seed
 
     def _teacher_config(self) -> Config:
         cfg = _plain_model(self.pair.cfg, 'teacher')
@@ -401,7 +409,7 @@ class Comparison:
         above = self._taught(seed)
         changes: Sequence[Changes] = self.pair.comparison['assistants']
         for number, change in enumerate(changes, start=1):
-            cfg = _merged(self.pair.cfg, {})
+            cfg = self._distillation({})
             head = cfg.model.architecture.head.to_dict()
             cfg.model.architecture = _merged(Config(cfg.model.teacher.to_dict()), change).to_dict()
             # whose weight KD has a say in

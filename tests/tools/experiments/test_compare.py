@@ -71,6 +71,24 @@ def test_equal_shares_are_measured_once_and_trained_with_all_seeds(driver):
     )
 
 
+def test_what_is_needed_to_measure_is_missing_without_its_checkpoint(driver, monkeypatch):
+    found, _ = driver
+    runner = found._runner(found._of_seeds(dict.fromkeys(found.comparison.names)))
+    # lines of a results file whose folders are gone; the needed ones first
+    for name in ('teacher-s0', 'early-s0', 'kd-published-s0', 'eskd-published-s0'):
+        runner.results.record(name, dict(result_of(runner, name), seconds=1.0))
+    missing = []
+
+    def run(self, only=None, lock=None):
+        states = self.status()
+        missing.append([name for name, state in states.items() if state == 'missing'])
+        return Summary()
+
+    monkeypatch.setattr('tools.experiments.runner.GridRunner.run', run)
+    found.run([EQUAL])
+    assert missing[0] == ['teacher-s0', 'ft-first-s0', 'early-s0']
+
+
 def test_what_is_missing_is_listed_without_training(driver):
     found, grids = driver
     status = found.status([PUBLISHED, EQUAL])

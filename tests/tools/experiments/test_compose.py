@@ -228,7 +228,25 @@ def test_a_given_teacher_is_not_trained(comparison):
     made = comparison(['kd'], teacher_ckpt='some/teacher.pth')
     assert made.teachers(0) == []
     student = made.student('kd', 0, PUBLISHED)
-    assert student.needs == () and student.options == {'model.teacher_ckpt': 'some/teacher.pth'}
+    # in the config, which can be trained as it is, and not in what the results show
+    assert student.needs == () and student.options == {}
+    config = Config.fromfile(ROOT / student.config, import_custom_modules=False)
+    assert config.model.teacher_ckpt == 'some/teacher.pth'
+
+
+def test_one_teacher_for_all_seeds(comparison):
+    made = comparison(['kd', 'takd', 'eskd', 'ft'], one_teacher=True)
+    names = ['teacher-s0', 'early-s0', 'assistant1-s0']
+    assert [entry.name for entry in made.teachers(2)] == names
+    assert [entry.seed for entry in made.teachers(2)] == [0, 0, 0]
+    needs = {name: made.student(name, 2, PUBLISHED).needs for name in made.names}
+    assert needs == {
+        'kd': ('teacher-s0',),
+        'takd': ('assistant1-s0',),
+        'eskd': ('early-s0',),
+        'ft': ('teacher-s0', 'ft-first-s2'),  # what is the student's own keeps its seed
+    }
+    assert made.of(['kd'], [1]).student('kd', 1, PUBLISHED).needs == ('teacher-s0',)
 
 
 def test_a_teacher_that_changed_under_the_same_name_is_another_one(comparison, tmp_path):
