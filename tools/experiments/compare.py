@@ -7,9 +7,11 @@ import copy
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from mmengine.config import DictAction
@@ -18,9 +20,17 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dpk_mm.cli.errors import readable_errors
+from dpk_mm.cli.lock import exclusive
 from dpk_mm.errors import UsageError
 from tools.experiments.comparison_report import write_comparison
-from tools.experiments.compose import EQUAL, PUBLISHED, Comparison, find_facts, read_pair
+from tools.experiments.compose import (
+    EQUAL,
+    PUBLISHED,
+    Comparison,
+    PairConfig,
+    find_facts,
+    read_pair,
+)
 from tools.experiments.console import GridConsole
 from tools.experiments.data import DRAWN, prepare
 from tools.experiments.grid import Entry, Grid
@@ -151,19 +161,21 @@ class Driver:
         """The file of results."""
         return self.folder / RESULTS_FILE
 
-    def run(self, weights: Sequence[str]) -> Summary:
-        """Trains what is missing."""
+    def run(self, weights: Sequence[str], lock: IO[str] | None = None) -> Summary:
+        """Trains what is missing.
+
+        Args:
+            weights: ``PUBLISHED``, ``EQUAL`` or both.
+            lock: That of the folder, if the caller holds it.
+        """
         names = self.comparison.names
         summary = Summary()
         if PUBLISHED in weights:
-            _add(summary, self._runner(self._of_seeds(dict.fromkeys(names))).run())
-        if EQUAL in weights and not summary.failed:
+            _add(summary, self._runner(self._of_seeds(dict.fromkeys(names))).run(lock=lock))
+        if EQUAL in weights:
             names = [name for name in names if METHODS[name].shared_weight]
-            # the measurements need the checkpoints of all of them
-            runner = self._runner(self._needed_to_measure(names), keep_checkpoints=True)
-            _add(summary, runner.run())
-            factors = {name: self._factors(runner, name) for name in names}
-            _add(summary, self._runner(self._of_seeds(factors)).run())
+            found = self._measured(names, summary, lock)
+            _add(summary, self._runner(self._of_seeds(found)).run(lock=lock))
         return summary
 
     def status(self, weights: Sequence[str]) -> dict[str, str]:
@@ -174,9 +186,9 @@ class Driver:
             found |= self._runner(self._of_seeds(dict.fromkeys(comparison.names))).status()
         if EQUAL in weights:
             for name in comparison.names:
-                factors = self._shares.known(name)
-                if factors is not None:
-                    found |= self._runner(self._of_seeds({name: factors})).status()
+                own = self._weights(name)
+                if own is not None:
+                    found |= self._runner(self._of_seeds({name: own})).status()
                 elif METHODS[name].shared_weight:
                     found |= {
                         f'{name}-equal-s{seed}': 'missing, and its weight is not measured'
@@ -195,13 +207,11 @@ class Driver:
         Returns:
             Those that the configs and options of now give, and the names of the entries of others.
         """
-        whole = copy.copy(self)
-        names = [*self.comparison.names, *(result['method'] for result in results)]
-        whole.comparison = self.comparison.of(names, {result['seed'] for result in results})
-        factors = {name: self._shares.known(name) for name in whole.comparison.names}
-        measured = {name: own for name, own in factors.items() if own is not None}
+        whole = self._of_all(results)
+        weights = {name: whole._weights(name) for name in whole.comparison.names}
+        measured = {name: own for name, own in weights.items() if own is not None}
         kept: dict[str, dict[str, Any]] = {}
-        for of_methods in (dict.fromkeys(factors), measured):
+        for of_methods in (dict.fromkeys(weights), measured):
             runner = self._runner(whole._of_seeds(of_methods))
             kept |= {result['entry']: result for result in runner.of_these_settings()}
         entries = [result['entry'] for result in results]
@@ -229,10 +239,8 @@ class Driver:
                 own['train_cfg.max_epochs'] = f'the first stage of {name}'
             if EQUAL in weights:
                 losses = comparison.changes[name]['model']['distiller']['distill_losses']
-                entry = comparison.student(
-                    name, comparison.seeds[0], EQUAL, dict.fromkeys(losses, 1.0)
-                )
-                own |= dict.fromkeys(entry.options, entry.name)
+                weighed = comparison.equal_weights(name, dict.fromkeys(losses, 1.0))
+                own |= dict.fromkeys(weighed, f'{name}-equal')
         for key in options:
             if key in own:
                 raise UsageError(
@@ -240,19 +248,90 @@ class Driver:
                     'method out, or write the value into a pair of your own.'
                 )
 
-    def shares(self) -> dict[str, Any]:
-        """What was measured, by method."""
-        return {name: self._shares.read(name) for name in METHODS}
+    def shares(self, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What was measured with the settings of now, by method of the results; None where nothing was."""
+        whole = self._of_all(results)
+        return {name: whole._share(name) for name in whole.comparison.names}
 
-    def _of_seeds(self, factors: dict[str, dict[str, float] | None]) -> list[Entry]:
+    def _of_all(self, results: Sequence[Mapping[str, Any]]) -> Driver:
+        """The same for the methods and seeds of results, too, which this call may not name."""
+        whole = copy.copy(self)
+        names = [*self.comparison.names, *(result['method'] for result in results)]
+        seeds = {*self.comparison.seeds, *(result['seed'] for result in results)}
+        whole.comparison = self.comparison.of(names, seeds)
+        return whole
+
+    def _measured(
+        self, names: Sequence[str], summary: Summary, lock: IO[str] | None
+    ) -> dict[str, dict[str, float] | None]:
+        """The weights of equal share; what cannot be measured is left out, and stands in the summary."""
+        found = {name: self._weights(name) for name in names}
+        seeds = self.comparison.seeds
+        missing = {
+            name: self.comparison.student(name, seeds[0], PUBLISHED)
+            for name, own in found.items()
+            if own is None
+        }
+        # the measurements need the checkpoints of all that these need
+        runner = self._runner(self._needed_to_measure(list(missing)), keep_checkpoints=True)
+        if runner.grid.entries and {*summary.failed}.isdisjoint(
+            e.name for e in runner.grid.entries
+        ):
+            _add(summary, runner.run(lock=lock))
+        for name, entry in missing.items():
+            equal = [f'{name}-equal-s{seed}' for seed in seeds]
+            if not {*summary.failed, *summary.skipped}.isdisjoint(entry.needs):
+                summary.skipped += equal
+                continue
+            try:
+                runner.results.load()
+                factors = self._shares.measure(name, runner.commands, entry, self._console)
+            except UsageError as error:
+                self._console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+                summary.failed += equal
+            else:
+                found[name] = self.comparison.equal_weights(name, factors)
+        return {name: own for name, own in found.items() if own is not None}
+
+    def _weights(self, name: str) -> dict[str, float] | None:
+        """The weights of equal share, as they were measured or as results have them; None if nobody knows them."""
+        if not METHODS[name].shared_weight:
+            return None
+        share = self._share(name)
+        if share is not None:
+            return self.comparison.equal_weights(name, share['factors'])
+        for result in read_results(self.results) if self.results.is_file() else ():
+            if (result['method'], result['setting']) == (name, dict(weight=EQUAL)):
+                own = self.comparison.weights_of(name, result['options'])
+                entry = self.comparison.student(name, result['seed'], EQUAL, own)
+                runner = self._runner(self._with_needed([entry], entry.seed))
+                if any(r['entry'] == entry.name for r in runner.of_these_settings()):
+                    return own
+        return None
+
+    def _share(self, name: str) -> dict[str, Any] | None:
+        """What was measured of a method, None if nothing was, or with other settings."""
+        found = self._shares.read(name)
+        if found is None:
+            return None
+        seed = found.get('seed', self.comparison.seeds[0])
+        entry = self.comparison.student(name, seed, PUBLISHED)
+        runner = self._runner([e for e in self._with_needed([entry], seed) if e != entry])
+        if len(runner.of_these_settings()) < len(runner.grid.entries):
+            return None  # teacher or first stage are of other settings, or not there
+        return self._shares.current(name, runner.commands, entry)
+
+    def _of_seeds(self, weights: Mapping[str, dict[str, float] | None]) -> list[Entry]:
         """Baseline and students, seed by seed: a comparison that is stopped early has whole ones."""
         comparison = self.comparison
         found: list[Entry] = []
         for seed in comparison.seeds:
-            weights = {n: PUBLISHED if own is None else EQUAL for n, own in factors.items()}
             wanted = [comparison.baseline(seed)]
-            wanted += [comparison.student(n, seed, weights[n], own) for n, own in factors.items()]
-            found += self._with_needed(wanted, seed)
+            for name, own in weights.items():
+                weight = PUBLISHED if own is None else EQUAL
+                wanted.append(comparison.student(name, seed, weight, own))
+            # one teacher may serve all seeds
+            found += [e for e in self._with_needed(wanted, seed) if e not in found]
         return found
 
     def _needed_to_measure(self, names: Sequence[str]) -> list[Entry]:
@@ -276,10 +355,6 @@ class Driver:
         for entry in wanted:
             add(entry)
         return found
-
-    def _factors(self, runner: GridRunner, name: str) -> dict[str, float]:
-        entry = self.comparison.student(name, self.comparison.seeds[0], PUBLISHED)
-        return self._shares.measure(name, runner.commands, entry, self._console)
 
     def _runner(self, entries: Sequence[Entry], keep_checkpoints: bool = False) -> GridRunner:
         pair = self.comparison.pair
@@ -322,22 +397,44 @@ def main() -> int:
             if method.task == pair.task:
                 console.print(f'{name:17}{method.title}', markup=False, highlight=False)
         return 0
-    names = find_methods(args.methods.split(','), pair.task)
+    if len(set(args.seeds)) < len(args.seeds):
+        raise UsageError(f'--seeds: one of {" ".join(map(str, args.seeds))} is given twice.')
     folder = (args.work_dir or root / 'work_dirs' / 'compare' / pair.name).resolve()
     if args.smoke:
         folder = folder.with_name(f'{folder.name}_smoke')
+    with ExitStack() as stack:
+        if args.list or args.report:
+            # what only looks leaves the configs and lists of a comparison that may be running as they are
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            return _compare(args, console, root, pair, folder, scratch, None)
+        lock = stack.enter_context(exclusive(folder))
+        return _compare(args, console, root, pair, folder, folder, lock)
+
+
+def _compare(
+    args: argparse.Namespace,
+    console: Console,
+    root: Path,
+    pair: PairConfig,
+    folder: Path,
+    scratch: Path,
+    lock: IO[str] | None,
+) -> int:
+    """Does what the arguments say; configs and lists of the data go to ``scratch``."""
+    names = find_methods(args.methods.split(','), pair.task)
     teacher_ckpt = args.teacher_ckpt
     if teacher_ckpt is not None and '://' not in teacher_ckpt:
         if not Path(teacher_ckpt).is_file():
             raise UsageError(f'--teacher-ckpt: there is no file {teacher_ckpt}.')
         teacher_ckpt = os.path.abspath(teacher_ckpt)  # trainings run in the repository
     spec = pair.comparison.get('data') or {}
-    if args.data is not None and (not spec or spec.get('kind') in DRAWN):
+    drawn = spec.get('kind') in DRAWN
+    if args.data is not None and (not spec or drawn):
         how = 'draws its data' if spec else 'names its data itself'
         raise UsageError(
             f'--data was given, but {pair.path} {how}: leave the option out, or give the places with --cfg-options.'
         )
-    data_options = prepare(spec, args.data, folder / 'data')
+    data_options = prepare(spec, args.data, (folder if drawn else scratch) / 'data')
     facts = find_facts(pair, {**data_options, **(args.cfg_options or {})})
     if args.methods == 'all':
         names, left_out = fitting_methods(names, facts, pair.comparison, teacher_ckpt)
@@ -348,7 +445,7 @@ def main() -> int:
         facts,
         names,
         args.seeds,
-        folder / 'configs',
+        scratch / 'configs',
         root,
         teacher_ckpt,
         args.one_teacher,
@@ -369,7 +466,7 @@ def main() -> int:
     if not args.report:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            summary = driver.run(weights)
+            summary = driver.run(weights, lock)
         except KeyboardInterrupt:
             console.print('Stopped. Run the same command again to continue.')
             return EXIT_STOPPED
@@ -390,7 +487,7 @@ def main() -> int:
             return 1 if summary.failed else 0
         remark = 'A smoke run: its numbers mean nothing.' if args.smoke else ''
         for file in write_comparison(
-            results, driver.shares(), args.out or folder, pair.name, remark
+            results, driver.shares(results), args.out or folder, pair.name, remark
         ):
             console.print(str(file), highlight=False, soft_wrap=True)
     return 1 if summary.failed else 0

@@ -38,6 +38,7 @@ from .teacher_selection.passes import digest
 PUBLISHED, EQUAL = 'published', 'equal share'
 #: Folder of the pairs, relative to the repository.
 PAIRS_FOLDER = 'configs/_base_/pairs'
+_CROSS_ENTROPY = 'model.architecture.head.loss.loss_weight'
 _COMPARISON_KEYS = ('pair', 'data', 'teacher', 'assistants', 'early_stop')
 _LABELS = dict(teacher='teacher', early='teacher, stopped early', assistant='assistant')
 
@@ -330,8 +331,30 @@ class Comparison:
                 )
         return found
 
+    def equal_weights(self, name: str, factors: Mapping[str, float]) -> dict[str, float]:
+        """Options with the weights of equal share; the cross entropy then has weight 1.
+
+        Args:
+            name: The method.
+            factors: By which the published weights of its losses are multiplied.
+        """
+        losses = self.changes[name]['model']['distiller']['distill_losses']
+        options = {
+            key: float(f'{losses[loss].get("loss_weight", 1.0) * factors[loss]:.4g}')
+            for loss, key in _weight_keys(factors).items()
+        }
+        if cross_entropy_weight(self.changes[name]) != 1.0:
+            options[_CROSS_ENTROPY] = 1.0
+        return options
+
+    def weights_of(self, name: str, options: Mapping[str, Any]) -> dict[str, float]:
+        """Those of ``options`` that :meth:`equal_weights` gave, of a result."""
+        losses = self.changes[name]['model']['distiller']['distill_losses']
+        keys = (*_weight_keys(losses).values(), _CROSS_ENTROPY)
+        return {key: options[key] for key in keys if key in options}
+
     def student(
-        self, name: str, seed: int, weight: str, factors: Mapping[str, float] | None = None
+        self, name: str, seed: int, weight: str, options: Mapping[str, float] | None = None
     ) -> Entry:
         """The training of a method.
 
@@ -339,17 +362,10 @@ class Comparison:
             name: The method.
             seed: Of the training.
             weight: ``PUBLISHED`` or ``EQUAL``.
-            factors: By which the published weights of the losses are multiplied; then the cross entropy has weight 1.
+            options: The weights where they are not the published ones.
         """
         config = self.student_config(name)
         method = METHODS[name]
-        options: dict[str, Any] = {}
-        for loss, factor in (factors or {}).items():
-            published = self.changes[name]['model']['distiller']['distill_losses'][loss]
-            key = f'model.distiller.distill_losses.{loss}.loss_weight'
-            options[key] = float(f'{published.get("loss_weight", 1.0) * factor:.4g}')
-        if factors is not None and cross_entropy_weight(self.changes[name]) != 1.0:
-            options['model.architecture.head.loss.loss_weight'] = 1.0
         checkpoints = {}
         if method.first_stage is not None:
             checkpoints[method.first_stage_key] = f'{name}-first-s{seed}'
@@ -359,7 +375,7 @@ class Comparison:
             name,
             seed,
             setting=dict(weight=weight),
-            options=options,
+            options=dict(options or {}),
             checkpoints=checkpoints,
             **self._taught(seed, method.teacher),
         )
@@ -444,6 +460,10 @@ class Comparison:
                 path.resolve().relative_to(self._root.resolve()) if inside else path.resolve()
             )
         return self._configs[name]
+
+
+def _weight_keys(losses: Iterable[str]) -> dict[str, str]:
+    return {loss: f'model.distiller.distill_losses.{loss}.loss_weight' for loss in losses}
 
 
 def _plain_model(cfg: Config, side: str) -> Config:

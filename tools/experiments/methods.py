@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dpk_mm.engine.optimizers.joint_optim_wrapper import COMMON
 from dpk_mm.errors import UsageError, did_you_mean
 from dpk_mm.models import methods
 from dpk_mm.models.methods.losses import Losses
@@ -272,7 +273,8 @@ def _adamw_for_modules(facts: Facts) -> Changes:
     if wrapper.get('constructor') or wrapper.get('optimizer', {}).get('type') == 'AdamW':
         return {}
     student = {key: wrapper[key] for key in ('optimizer', 'paramwise_cfg') if key in wrapper}
-    clip = {key: wrapper[key] for key in ('clip_grad',) if key in wrapper}
+    # precision, accumulation and clipping are those of the one backward pass
+    shared = {key: wrapper[key] for key in COMMON if key in wrapper}
     return dict(
         optim_wrapper=dict(
             _delete_=True,
@@ -282,7 +284,7 @@ def _adamw_for_modules(facts: Facts) -> Changes:
                 optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
                 paramwise_cfg=dict(flat_decay_mult=0.0),
             ),
-            **clip,
+            **shared,
         )
     )
 

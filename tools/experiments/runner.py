@@ -54,7 +54,7 @@ class GridRunner:
         stop_at_failure: Whether nothing is begun any more after an entry failed; otherwise the entries go on that do
             not need it.
         keep_checkpoints: Whether an entry is done again when its checkpoint is gone; otherwise only those are that
-            another entry needs.
+            an entry needs which is not finished.
     """
 
     def __init__(
@@ -127,8 +127,9 @@ class GridRunner:
         """Name -> ``'done'``, ``'started'`` or ``'missing'`` of the selected entries."""
         self.results.load()
         found = {}
-        for entry in self.grid.select(only):
-            if self._finished(entry):
+        entries = self.grid.select(only)
+        for entry in entries:
+            if self._finished(entry, entries):
                 found[entry.name] = 'done'
             else:
                 started = last_checkpoint(self.folder / entry.name) is not None
@@ -138,13 +139,7 @@ class GridRunner:
     def of_these_settings(self) -> list[dict[str, Any]]:
         """Results of the grid's entries that were made with the configs, options and teachers that these have now."""
         self.results.load()
-        known = {result['entry'] for result in self.results}
-        return [
-            self.results[entry.name]
-            for entry in self.grid.entries
-            if known.issuperset((entry.name, *entry.needs))
-            and self.results[entry.name]['inputs'] == self.commands.inputs(entry)
-        ]
+        return [self.results[entry.name] for entry in self.grid.entries if self._valid(entry)]
 
     def _run_all(self, entries: Sequence[Entry], entry_run: EntryRun) -> Summary:
         summary = Summary()
@@ -164,7 +159,7 @@ class GridRunner:
                         self._reporter.skipped(entry, failed)
                     elif not unfinished.isdisjoint(entry.needs):
                         continue
-                    elif self._finished(entry):
+                    elif self._finished(entry, entries):
                         waiting.remove(entry)
                         summary.earlier.append(entry.name)
                         self._reporter.found(entry, self.results[entry.name])
@@ -219,10 +214,21 @@ class GridRunner:
             return None
         return sum(seconds) / len(seconds) * left / min(self.workers, left)
 
-    def _finished(self, entry: Entry) -> bool:
+    def _valid(self, entry: Entry) -> bool:
+        """Whether its result, and those of the entries that it needs, are of the settings that these have now."""
         result = self.results.get(entry.name)
-        if result is None or any(self.results.get(name) is None for name in entry.needs):
+        return (
+            result is not None
+            and all(self._valid(self.grid[name]) for name in entry.needs)
+            and result['inputs'] == self.commands.inputs(entry)
+        )
+
+    def _finished(self, entry: Entry, among: Sequence[Entry]) -> bool:
+        """Whether nothing of it is missing: a result, and its checkpoint if one of ``among`` that is not needs it."""
+        if not self._valid(entry):
             return False
-        there = (self.folder / result['checkpoint']).is_file()
-        needed = self._keep_checkpoints or any(entry.name in e.needs for e in self.grid.entries)
-        return result['inputs'] == self.commands.inputs(entry) and (there or not needed)
+        if (self.folder / self.results[entry.name]['checkpoint']).is_file():
+            return True
+        return not self._keep_checkpoints and all(
+            self._finished(other, among) for other in among if entry.name in other.needs
+        )

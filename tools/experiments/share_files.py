@@ -44,10 +44,16 @@ class ShareFiles:
         except (FileNotFoundError, ValueError):
             return None
 
-    def known(self, name: str) -> dict[str, float] | None:
-        """The factors of a method, None if they are not measured."""
+    def current(self, name: str, commands: Commands, entry: Entry) -> dict[str, Any] | None:
+        """What was measured of a method with the config, options and teacher that its training has now, else None.
+
+        Args:
+            name: The method.
+            commands: Of a grid with the results of what the entry needs.
+            entry: The training with published weights, of the seed that it was measured with.
+        """
         found = self.read(name)
-        return None if found is None else dict(found['factors'])
+        return found if found and found.get('inputs') == self._inputs(commands, entry) else None
 
     def measure(
         self, name: str, commands: Commands, entry: Entry, console: Console
@@ -63,14 +69,17 @@ class ShareFiles:
         Raises:
             UsageError: If the measurement failed.
         """
-        inputs = hashlib.sha256(f'{commands.inputs(entry)} {self._batches}'.encode()).hexdigest()
-        found = self.read(name)
-        if found is None or found.get('inputs') != inputs:
+        found = self.current(name, commands, entry)
+        if found is None:
             console.print(f'{name}: measuring its gradient', highlight=False)
             self._run(name, commands, entry)
-            found = self.read(name) or {}
-            write_json_atomically(self._path(name), dict(found, inputs=inputs))
+            about = dict(inputs=self._inputs(commands, entry), seed=entry.seed)
+            found = {**(self.read(name) or {}), **about}
+            write_json_atomically(self._path(name), found)
         return dict(found['factors'])
+
+    def _inputs(self, commands: Commands, entry: Entry) -> str:
+        return hashlib.sha256(f'{commands.inputs(entry)} {self._batches}'.encode()).hexdigest()
 
     def _run(self, name: str, commands: Commands, entry: Entry) -> None:
         # as it would be trained, in place of tools/train.py

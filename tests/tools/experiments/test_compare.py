@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from dpk_mm.cli.lock import exclusive
 from dpk_mm.errors import UsageError
+from dpk_mm.fileio import write_json_atomically
+from tools.experiments import compare
 from tools.experiments.compare import Driver, parse_args
 from tools.experiments.compose import EQUAL, PUBLISHED, Comparison, find_facts, read_pair
 from tools.experiments.grid import Grid
@@ -89,6 +92,115 @@ def test_what_is_needed_to_measure_is_missing_without_its_checkpoint(driver, mon
     assert missing[0] == ['teacher-s0', 'ft-first-s0', 'early-s0']
 
 
+def test_one_teacher_is_trained_once(driver):
+    found, grids = driver
+    comparison = found.comparison
+    found.comparison = Comparison(
+        comparison.pair,
+        comparison.facts,
+        ['kd', 'eskd'],
+        [0, 1],
+        found.folder,
+        ROOT,
+        one_teacher=True,
+    )
+    found.run([PUBLISHED])
+    assert names(grids[0]) == [
+        *('baseline-s0', 'teacher-s0', 'kd-published-s0', 'early-s0', 'eskd-published-s0'),
+        *('baseline-s1', 'kd-published-s1', 'eskd-published-s1'),
+    ]
+
+
+def test_methods_whose_share_is_not_known_are_named_and_the_others_go_on(driver, monkeypatch):
+    found, grids = driver
+
+    def measure(self, name, commands, entry, console):
+        if name == 'kd':
+            raise UsageError('no gradient')
+        return {f'loss_{name}': 2.0}
+
+    def run(self, only=None, lock=None):
+        grids.append(self.grid)
+        failed = [entry.name for entry in self.grid.entries if entry.name == 'early-s0']
+        return Summary(failed=failed)
+
+    monkeypatch.setattr('tools.experiments.share_files.ShareFiles.measure', measure)
+    monkeypatch.setattr('tools.experiments.runner.GridRunner.run', run)
+    summary = found.run([EQUAL])
+    trained = [name for name in names(grids[-1]) if '-equal-' in name]
+    assert trained == [f'{m}-equal-s{s}' for s in (0, 1) for m in ('dkd', 'ft')]
+    assert summary.failed == ['early-s0', 'kd-equal-s0', 'kd-equal-s1']
+    assert summary.skipped == ['eskd-equal-s0', 'eskd-equal-s1']
+
+
+def finished(found, *wanted):
+    """Writes results of entries as if they were trained with the settings of now."""
+    runner = found._runner(found._of_seeds(dict.fromkeys(found.comparison.names)))
+    runner.results.load()
+    for name in wanted:
+        runner.results.record(name, dict(result_of(runner, name), seconds=1.0))
+    return runner
+
+
+def test_a_share_of_another_teacher_is_not_shown(driver):
+    found, _ = driver
+    runner = finished(found, 'baseline-s1', 'teacher-s1', 'kd-published-s1')
+    entry = runner.grid['kd-published-s1']
+    share = dict(factors=dict(loss_kd=2.0), published=dict(loss_kd=0.5), seed=1)
+    share['inputs'] = found._shares._inputs(runner.commands, entry)
+    write_json_atomically(found.folder / 'shares' / 'kd.json', share)
+    results = read_results(found.results)
+    # measured with another seed than the first of this call
+    assert found.shares(results)['kd'] == share and found.shares(results)['dkd'] is None
+    assert found._weights('kd') == found.comparison.equal_weights('kd', {'loss_kd': 2.0})
+    runner.results.record('teacher-s1', dict(runner.results['teacher-s1'], finished_at=2.0))
+    assert found.shares(results)['kd'] is None and found._weights('kd') is None
+
+
+def test_results_say_the_weights_where_what_was_measured_is_gone(driver):
+    found, _ = driver
+    runner = finished(found, 'baseline-s0', 'teacher-s0')
+    own = found.comparison.equal_weights('kd', {'loss_kd': 2.0})
+    runner = found._runner(found._of_seeds({'kd': own}))
+    runner.results.load()
+    line = dict(result_of(runner, 'kd-equal-s0'), options=own, setting=dict(weight=EQUAL))
+    runner.results.record('kd-equal-s0', line)
+    assert found._weights('kd') == own
+    kept, others = found.current(read_results(found.results))
+    assert 'kd-equal-s0' in {result['entry'] for result in kept} and not others
+    runner.results.record('kd-equal-s0', dict(line, inputs='of another batch size'))
+    assert found._weights('kd') is None
+
+
+def test_looking_leaves_the_configs_as_they_are(tmp_path, monkeypatch, capsys):
+    for part, count in (('train', 300), ('test', 2)):
+        for label in range(100):
+            folder = tmp_path / 'images' / part / f'c{label:02}'
+            folder.mkdir(parents=True)
+            for number in range(count if label % 5 == 0 else 1):
+                (folder / f'{number}.png').touch()
+    work = tmp_path / 'work'
+    arguments = ['compare.py', 'mini_cifar100', '--data', str(tmp_path / 'images')]
+    arguments += ['--methods', 'kd', '--seeds', '0', '--work-dir', str(work)]
+    monkeypatch.setattr(sys, 'argv', [*arguments, '--list', '--weights', 'published'])
+    assert compare.main() == 0
+    states = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
+    assert states == dict.fromkeys(('baseline-s0', 'teacher-s0', 'kd-published-s0'), 'missing')
+    assert not work.exists()
+    # a call that trains is kept out while another one holds the folder, and writes nothing, either
+    with exclusive(work):
+        monkeypatch.setattr(sys, 'argv', arguments)
+        with pytest.raises(UsageError, match='Another run'):
+            compare.main()
+        assert [path.name for path in work.iterdir()] == ['.lock']
+
+
+def test_a_seed_given_twice_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['compare.py', 'mini_cifar100', '--seeds', '0', '1', '0'])
+    with pytest.raises(UsageError, match='--seeds: one of 0 1 0 is given twice'):
+        compare.main()
+
+
 def test_what_is_missing_is_listed_without_training(driver):
     found, grids = driver
     status = found.status([PUBLISHED, EQUAL])
@@ -132,6 +244,8 @@ def result_of(runner, name):
         entry=name,
         method=entry.method,
         seed=entry.seed,
+        setting=dict(entry.setting),
+        options={},
         checkpoint=f'{name}/epoch_1.pth',
         finished_at=1.0,
         inputs=runner.commands.inputs(entry),
@@ -161,7 +275,7 @@ def test_results_of_other_options_are_not_compared(driver):
     [
         ('train_cfg.max_epochs', 'the first stage of ft'),
         ('randomness.seed', 'every training'),
-        ('model.distiller.distill_losses.loss_kd.loss_weight', 'eskd-equal-s0'),
+        ('model.distiller.distill_losses.loss_kd.loss_weight', 'eskd-equal'),
         ('model.distiller.distill_losses.loss_ft.paraphraser_ckpt', 'ft-published-s1'),
     ],
 )

@@ -153,16 +153,17 @@ def test_a_student_needs_its_teacher_and_its_first_stage(comparison):
 
 def test_equal_shares_are_options_over_the_published_weights(comparison):
     made = comparison(['kd', 'dkd', 'tofd'])
-    entry = made.student('kd', 0, EQUAL, {'loss_kd': 0.5})
+    entry = made.student('kd', 0, EQUAL, made.equal_weights('kd', {'loss_kd': 0.5}))
     assert entry.options == {
         'model.distiller.distill_losses.loss_kd.loss_weight': 0.45,
         'model.architecture.head.loss.loss_weight': 1.0,
     }
+    assert made.weights_of('kd', {**entry.options, 'train_cfg.max_epochs': 3}) == entry.options
     assert (entry.name, entry.setting) == ('kd-equal-s0', {'weight': EQUAL})
-    entry = made.student('dkd', 0, EQUAL, {'loss_dkd': 3.0})
-    assert entry.options == {'model.distiller.distill_losses.loss_dkd.loss_weight': 3.0}
-    entry = made.student('tofd', 0, EQUAL, {'loss_kd': 2.0, 'loss_tofd': 3.0})
-    assert list(entry.options.values()) == [2.0, 3.0]
+    options = made.equal_weights('dkd', {'loss_dkd': 3.0})
+    assert options == {'model.distiller.distill_losses.loss_dkd.loss_weight': 3.0}
+    options = made.equal_weights('tofd', {'loss_kd': 2.0, 'loss_tofd': 3.0})
+    assert list(options.values()) == [2.0, 3.0]
     assert made.student('kd', 0, PUBLISHED).options == {}
 
 

@@ -342,9 +342,10 @@ def test_an_entry_starts_from_the_checkpoint_of_another(stage):
     # no path of this machine in the results
     assert str(stage.folder) not in json.dumps(stage.results()['warm-s0'])
     assert stage.run('warm-s0').done == []
-    # its checkpoint is needed, and what changes the other entry changes this one
+    # its checkpoint is not needed any more, but what changes the other entry changes this one
     (stage.folder / 'kd-s1' / f'epoch_{EPOCHS}.pth').unlink()
-    assert stage.run('warm-s0').done == ['kd-s1']
+    assert stage.run('warm-s0').done == []
+    assert stage.run('warm-s0', keep_checkpoints=True).done == ['kd-s1']
     entries = [replace(e, options={'lr': 0.2}) if e.name == 'kd-s1' else e for e in GRID.entries]
     stage.grid = replace(GRID, entries=(*entries, WARM))
     assert stage.run('warm-s0').done == ['kd-s1', 'warm-s0']
@@ -371,12 +372,27 @@ def test_data_may_move(stage):
     assert stage.run('baseline-s0', data_options={'data_root': '/b'}).earlier == ['baseline-s0']
 
 
-def test_a_teacher_without_its_checkpoint_is_trained_again(stage):
+def test_a_teacher_without_its_checkpoint_is_trained_again_where_a_student_is_missing(stage):
     stage.run()
     (stage.folder / 'teacher-s0' / f'epoch_{EPOCHS}.pth').unlink()
-    (stage.folder / 'baseline-s0' / f'epoch_{EPOCHS}.pth').unlink()  # nobody needs this one
-    summary = stage.run('teacher-s0')
-    assert summary.done == ['teacher-s0']
+    (stage.folder / 'baseline-s0' / f'epoch_{EPOCHS}.pth').unlink()
+    assert stage.run().done == []  # nobody needs them
+    assert stage.run(keep_checkpoints=True).done == ['teacher-s0', 'baseline-s0']
+    (stage.folder / 'teacher-s0' / f'epoch_{EPOCHS}.pth').unlink()
+    more = Entry('kd-s2', 'configs/k.py', 'kd', seed=2, teacher='teacher-s0')
+    stage.grid = replace(GRID, entries=(*GRID.entries, more))
+    assert stage.runner().status()['teacher-s0'] == 'missing'
+    assert stage.run().done == ['teacher-s0', 'kd-s2']
+
+
+def test_students_of_a_teacher_that_changed_are_of_other_settings(stage):
+    stage.run()
+    assert {r['entry'] for r in stage.runner().of_these_settings()} == set(NAMES)
+    stage.write_config('t', 2)
+    assert [r['entry'] for r in stage.runner().of_these_settings()] == ['baseline-s0']
+    assert [name for name, state in stage.runner().status().items() if state == 'done'] == [
+        'baseline-s0'
+    ]
 
 
 def test_results_without_their_folders_are_gone_on_with(stage):
@@ -389,7 +405,8 @@ def test_results_without_their_folders_are_gone_on_with(stage):
     # a teacher that does not is another one
     shutil.rmtree(stage.folder / 'teacher-s0')
     stage.tools.accuracy = 70.5
-    assert stage.run().done == ['teacher-s0', 'kd-s0', 'kd-s1', 'kd-s2']
+    stage.grid = replace(stage.grid, entries=(*stage.grid.entries, replace(more, name='kd-x')))
+    assert stage.run().done == ['teacher-s0', 'kd-s0', 'kd-s1', 'kd-s2', 'kd-x']
 
 
 def test_a_grid_that_chooses_leaves_the_held_out_part_alone(stage):

@@ -42,7 +42,7 @@ def files(tmp_path):
 
 def measure(files, digest='one'):
     console = Console(quiet=True)
-    return files.files.measure('kd', Commands(digest), SimpleNamespace(), console)
+    return files.files.measure('kd', Commands(digest), SimpleNamespace(seed=3), console)
 
 
 def test_the_command_is_that_of_the_training_for_a_few_batches(files):
@@ -55,12 +55,16 @@ def test_the_command_is_that_of_the_training_for_a_few_batches(files):
 
 
 def test_it_is_measured_once_and_again_when_config_or_teacher_changed(files):
-    assert files.files.known('kd') is None
+    entry = SimpleNamespace(seed=3)
+    assert files.files.current('kd', Commands('two'), entry) is None
     for digest, runs in (('one', 1), ('one', 1), ('two', 2)):
         measure(files, digest)
         assert len(files.commands) == runs
-    assert files.files.known('kd') == {'loss_kd': 2.0}
-    assert files.files.read('kd')['published'] == {'loss_kd': 0.5}
+    found = files.files.current('kd', Commands('two'), entry)
+    assert found['factors'] == {'loss_kd': 2.0} and found['published'] == {'loss_kd': 0.5}
+    assert found == files.files.read('kd') and found['seed'] == 3
+    # what was measured under another teacher says nothing of this one
+    assert files.files.current('kd', Commands('one'), entry) is None
 
 
 def test_a_failure_shows_the_log(files):
