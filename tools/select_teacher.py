@@ -105,6 +105,7 @@ def main() -> int:
                 ),
             ),
             args.device,
+            args.cfg_options,
         )
     except KeyboardInterrupt:
         console.print('Stopped. Run the same command again to continue.')

@@ -108,9 +108,19 @@ class Commands:
         )
 
     def epochs(self, entry: Entry) -> int:
-        """Epochs of an entry's training."""
-        default = self.config(entry).get('train_cfg', {}).get('max_epochs', 1)
-        return int(self.own_options(entry).get('train_cfg.max_epochs', default))
+        """Epochs of an entry's training.
+
+        Raises:
+            UsageError: If it counts iterations, of which nobody would know here whether they were all trained.
+        """
+        train = self.config(entry).get('train_cfg') or {}
+        epochs = self.own_options(entry).get('train_cfg.max_epochs', train.get('max_epochs'))
+        if epochs is None:
+            raise UsageError(
+                f'Entry {entry.name}: {entry.config} has no train_cfg.max_epochs, but experiments count epochs: write '
+                'the length of the training so.'
+            )
+        return int(epochs)
 
     def inputs(self, entry: Entry) -> str:
         """Digest of all that the result of an entry depends on."""

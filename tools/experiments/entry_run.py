@@ -21,6 +21,8 @@ from .reporter import EVALUATION, TRAINING, Reporter
 from .results import ResultsFile, metric_value, only_metrics, read_curves, read_validation
 from .state import EntryState, last_checkpoint
 
+#: Stands in a failure before the last lines of a command's log.
+LOG_FOLLOWS = 'The last lines of'
 LOGS = {TRAINING: 'train.log', EVALUATION: 'test/test.log'}
 _SAVE_EVERY_SECONDS = 5.0
 
@@ -212,7 +214,7 @@ class EntryRun:
         log = self._commands.folder / entry.name / LOGS[phase]
         tail = '\n'.join(f'    {line}' for line in last_lines(log))
         return EntryFailed(
-            f'{self._reporter.title(entry)}: {phase} {what}. The last lines of {log}:\n{tail}\n'
+            f'{self._reporter.title(entry)}: {phase} {what}. {LOG_FOLLOWS} {log}:\n{tail}\n'
             f'The whole log: {log}'
         )
 

@@ -126,8 +126,7 @@ def metric_value(metrics: Mapping[str, float], name: str) -> float:
     if name.startswith('coco/') and not any(key.startswith('coco/') for key in metrics):
         return 0.0
     raise UsageError(
-        f"the evaluation gave no {name}, only {', '.join(metrics) or 'nothing'}: set the grid's "
-        'metric to one of them.'
+        f'the evaluation gave no {name}, only {", ".join(metrics) or "nothing"}: set the metric to one of them.'
     )
 
 

@@ -25,12 +25,13 @@ from .state import last_checkpoint
 
 @dataclass
 class Summary:
-    """What a run of the runner did; names of entries."""
+    """What a run of the runner did: names of entries, and of those that failed the sentence that says why."""
 
     done: list[str] = field(default_factory=list)
     earlier: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
 
 
 class GridRunner:
@@ -104,7 +105,7 @@ class GridRunner:
         """
         entries = self.grid.select(only)
         for entry in entries:
-            self.commands.config(entry)
+            self.commands.epochs(entry)  # also sees to it that there is a config
         with exclusive(self.folder) if lock is None else nullcontext(lock) as held:
             about = {
                 'workers': self.workers,
@@ -199,6 +200,7 @@ class GridRunner:
             result = future.result()
         except EntryFailed as error:
             summary.failed.append(entry.name)
+            summary.reasons[entry.name] = str(error)
             self._reporter.failed(entry, str(error))
         except Exception as error:  # an error of our own is a failure of this entry, too
             summary.failed.append(entry.name)

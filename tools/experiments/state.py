@@ -60,4 +60,10 @@ def last_checkpoint(work_dir: Path) -> str | None:
         checkpoint = (work_dir / 'last_checkpoint').read_text(encoding='utf-8').strip()
     except FileNotFoundError:
         return None
-    return checkpoint if checkpoint and Path(checkpoint).is_file() else None
+    if not checkpoint:
+        return None
+    # the path is absolute, and the folder may have been moved or copied since
+    for path in (work_dir / Path(checkpoint).name, Path(checkpoint)):
+        if path.is_file():
+            return str(path)
+    return None

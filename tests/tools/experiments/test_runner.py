@@ -429,6 +429,29 @@ def test_status(stage):
     }
 
 
+def test_a_training_that_counts_iterations_is_refused(stage):
+    path = stage.root / 'configs' / 'n.py'
+    path.write_text("train_cfg = dict(type='IterBasedTrainLoop', max_iters=9)\n")
+    with pytest.raises(UsageError, match=r'n.py has no train_cfg.max_epochs'):
+        stage.run()
+    assert not stage.tools.commands
+
+
+def test_a_folder_that_was_moved_is_gone_on_with(stage):
+    stage.tools.fail = {('test', 'kd-s0')}
+    assert stage.run().failed == ['kd-s0']
+    stage.folder.rename(stage.root / 'other')
+    stage.tools.fail = set()
+    stage.tools.commands.clear()
+    runner = GridRunner(
+        stage.grid, stage.root, stage.root / 'other', run_command=stage.tools, workers=1
+    )
+    assert runner.run().done == ['kd-s0']
+    assert stage.tools.done() == ['test kd-s0']  # its training is not repeated
+    checkpoint = stage.tools.commands[0][2][3]
+    assert checkpoint == str(stage.root / 'other' / 'kd-s0' / f'epoch_{EPOCHS}.pth')
+
+
 def test_wrong_input_is_an_error(stage):
     with pytest.raises(UsageError, match='--workers must be at least 1, got 0'):
         stage.runner(workers=0)

@@ -84,7 +84,12 @@ def parse_candidates(texts: Sequence[str]) -> list[Candidate]:
     return found
 
 
-def pair_config(student: Config, candidate: Candidate, method: str | None = None) -> Config:
+def pair_config(
+    student: Config,
+    candidate: Candidate,
+    method: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Config:
     """The whole distillation of a student and one teacher.
 
     Args:
@@ -93,6 +98,7 @@ def pair_config(student: Config, candidate: Candidate, method: str | None = None
         candidate: The teacher. Where its config is a distillation, of the same student, that is taken as it is.
         method: Name of a method, for a plain student, or in place of that of the short form; see
             ``dpk_mm.models.pairing.complete``.
+        options: ``--cfg-options`` that the student's config has already; a candidate that is a distillation gets them.
 
     Returns:
         A config that can be trained.
@@ -103,10 +109,11 @@ def pair_config(student: Config, candidate: Candidate, method: str | None = None
     zoo = '::' in candidate.config
     teacher = None if zoo else read_config(candidate.config)
     if teacher is not None and is_distillation(teacher):
-        cfg = complete(teacher).cfg if is_short(teacher) else teacher
-        whole = complete(student).cfg
-        if student_config(cfg).model != student_config(whole).model:
+        cfg = _whole(teacher, candidate, method, options)
+        own = student_config(complete(student).cfg) if is_distillation(student) else student
+        if not _same_network(student_config(cfg).model, _plain_model(own)):
             raise UsageError(f'{candidate.config} is a distillation of another student.')
+        _check_budget(candidate, cfg, own)
     elif is_distillation(student) and not is_short(student):
         if teacher is None:
             raise UsageError(
@@ -124,6 +131,42 @@ def pair_config(student: Config, candidate: Candidate, method: str | None = None
     if not cfg.model.get('teacher_ckpt'):
         raise UsageError(f'{candidate.name} has no checkpoint: write {FORM}.')
     return cfg
+
+
+def _whole(
+    cfg: Config, candidate: Candidate, method: str | None, options: Mapping[str, Any] | None
+) -> Config:
+    """A candidate that is a distillation itself, with what the command line says of all of them."""
+    if options:
+        cfg.merge_from_dict(dict(options))
+    if is_short(cfg):
+        if method is not None:
+            cfg.model.method = method
+        return complete(cfg).cfg
+    if method is not None:
+        raise UsageError(
+            f'{candidate.config} is a distillation that says its losses itself: leave --method out, or give the plain '
+            'config of the teacher.'
+        )
+    return cfg
+
+
+def _check_budget(candidate: Candidate, cfg: Config, student: Config) -> None:
+    """Students are compared after equal trainings, else the teacher would get the blame for the training."""
+    for what in ('train_cfg.max_epochs', 'train_dataloader.batch_size'):
+        found, wanted = _at(cfg, what), _at(student, what)
+        if found != wanted:
+            raise UsageError(
+                f'{candidate.config} has {what}={found}, but STUDENT {wanted}: students are compared after equal '
+                'trainings; set both to the same, such as with --cfg-options.'
+            )
+
+
+def _at(cfg: Config, key: str) -> Any:
+    node: Any = cfg
+    for part in key.split('.'):
+        node = (node or {}).get(part)
+    return node
 
 
 def _same_network(one: Mapping[str, Any], other: Any) -> bool:

@@ -61,8 +61,10 @@ class Passes:
 
     def misfit(self, name: str, cfg: Config) -> str | None:
         """Why a pair cannot be trained; None if it can."""
-        key = digest(cfg, cfg.model.get('teacher_ckpt'))
-        return self._once(f'{name} fits', key, lambda: why_it_does_not_fit(cfg))
+        key, what = digest(cfg, cfg.model.get('teacher_ckpt')), f'{name} fits'
+        if self._known.get(what, {}).get('found') is not None:
+            del self._known[what]  # it may have been the data, which is there now
+        return self._once(what, key, lambda: why_it_does_not_fit(cfg))
 
     def measure(self, name: str, cfg: Config, student_ckpt: str | None) -> TeacherPass:
         """The measurements of a teacher, with CKA to the student of a checkpoint."""

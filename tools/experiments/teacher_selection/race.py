@@ -13,7 +13,7 @@ from dpk_mm.cli.process import last_lines
 from dpk_mm.errors import UsageError
 from dpk_mm.fileio import write_text_atomically
 
-from ..entry_run import LOGS
+from ..entry_run import LOG_FOLLOWS, LOGS
 from ..grid import Entry, Grid
 from ..reporter import TRAINING, Reporter
 from ..results import metric_value
@@ -116,6 +116,9 @@ class Trainer:
         summary = runner.run()
         if summary.failed:
             name = summary.failed[0]
+            reason = summary.reasons.get(name, '')
+            if LOG_FOLLOWS not in reason:  # such as a metric that the evaluation does not give
+                raise UsageError(reason or f'the training of {name} failed.')
             log = folder / name / LOGS[TRAINING]
             line = next((text for text in reversed(last_lines(log)) if text.strip()), 'nothing')
             raise UsageError(f'the training of {name} failed; {log} ends with: {line}')

@@ -14,21 +14,22 @@ from dpk_mm.errors import UsageError
 _POINTS = ('begin', 'end', 'T_max', 'step_size', 'total_iters')
 
 
-def length_of(cfg: Config) -> tuple[str, int]:
-    """``'max_epochs'`` or ``'max_iters'`` of a training, and its value.
+def length_of(cfg: Config) -> int:
+    """Epochs of a training.
 
     Raises:
-        UsageError: If the config says neither.
+        UsageError: If the config does not say them; one that counts iterations is not raced.
     """
-    train = cfg.get('train_cfg') or {}
-    for key in ('max_epochs', 'max_iters'):
-        if train.get(key):
-            return key, int(train[key])
-    raise UsageError('the config has no train_cfg.max_epochs or max_iters: give a whole training.')
+    epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
+    if not epochs:
+        raise UsageError(
+            'the config has no train_cfg.max_epochs: give a whole training that counts epochs.'
+        )
+    return int(epochs)
 
 
 def short_length(length: int, fraction: float) -> int:
-    """Epochs (or iterations) of a part of a training, at least one.
+    """Epochs of a part of a training, at least one.
 
     Raises:
         UsageError: If the fraction is out of range.
@@ -44,18 +45,18 @@ def check_rounds(cfg: Config, fractions: Sequence[float]) -> None:
     Raises:
         UsageError: If one does not, such as two that are both rounded to one epoch.
     """
-    key, length = length_of(cfg)
+    length = length_of(cfg)
     lengths = [short_length(length, fraction) for fraction in fractions]
     if not lengths or any(a >= b for a, b in pairwise(lengths)):
         shown = ' '.join(f'{fraction:g}' for fraction in fractions)
         raise UsageError(
-            f'--rounds {shown} of {key}={length} are {", ".join(map(str, lengths)) or "none"}: each round has to be '
+            f'--rounds {shown} of {length} epochs are {", ".join(map(str, lengths)) or "none"}: each round has to be '
             'longer than the one before; take larger parts, or fewer.'
         )
 
 
 def shortened(cfg: Config, fraction: float) -> Config:
-    """A training of ``fraction`` of the epochs (or iterations), with all of its learning-rate schedule.
+    """A training of ``fraction`` of the epochs, with all of its learning-rate schedule.
 
     The schedulers are scaled with it: a race of trainings that only broke off would be decided by the learning rate
     that they have at that time. Validation and checkpoint come at the end alone.
@@ -68,10 +69,10 @@ def shortened(cfg: Config, fraction: float) -> Config:
         UsageError: If the fraction is out of range.
     """
     cfg = copy.deepcopy(cfg)
-    key, length = length_of(cfg)
+    length = length_of(cfg)
     short = short_length(length, fraction)
     factor = short / length
-    cfg.train_cfg[key] = short
+    cfg.train_cfg.max_epochs = short
     cfg.train_cfg.val_interval = short
     cfg.train_cfg.pop('val_begin', None)
     cfg.train_cfg.pop('dynamic_intervals', None)

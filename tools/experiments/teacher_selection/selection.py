@@ -107,6 +107,7 @@ def select(
     say: Callable[[str], None] = print,
     trainer_options: Mapping[str, Any] | None = None,
     device: str = 'cpu',
+    options: Mapping[str, Any] | None = None,
 ) -> Selection:
     """Chooses a teacher.
 
@@ -116,6 +117,7 @@ def select(
         folder: For everything that is made; a second run goes on in it.
         budget: Minutes for trainings and looks together, those of earlier runs in this folder counted in.
         method: See ``pair_config``.
+        options: Likewise.
         metric: Name of the metric that counts; by default that of classifiers or of detectors, whichever there is.
         images: How many each teacher is measured on.
         fractions: Of the schedule, one for each round of the race.
@@ -138,7 +140,7 @@ def select(
     for candidate in candidates:
         why: str | None = None
         try:
-            cfg = pair_config(student, candidate, method)
+            cfg = pair_config(student, candidate, method, options)
             length_of(cfg)
         except UsageError as error:
             why = str(error)
@@ -156,7 +158,8 @@ def select(
         name, why = next(iter(misfits.items()))
         raise UsageError(f'no teacher fits the student; {name}: {why}')
 
-    check_rounds(next(iter(pairs.values())), fractions)
+    for cfg in pairs.values():
+        check_rounds(cfg, fractions)
     metric = metric or _metric_of(next(iter(pairs.values())))
     selection = Selection(metric, misfits=misfits)
     trainer = Trainer(folder / 'race', metric, **(trainer_options or {}))

@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,28 @@ class TestPair:
         assert list(cfg.model.distiller.distill_losses) == ['loss_kd', 'loss_dpk']
         with pytest.raises(UsageError, match='fashion_vit_kd.py is a distillation of another'):
             pair_config(student, Candidate('vit', str(MINI / 'fashion_vit_kd.py'), 'x.pth'))
+
+    def test_a_distillation_fits_the_plain_student_that_it_is_of(self):
+        plain = Config.fromfile(MINI / 'fashion_cnn_none.py')
+        whole = Candidate('dpk', str(MINI / 'fashion_cnn_dpk.py'), 'x.pth')
+        cfg = pair_config(plain, whole)
+        assert list(cfg.model.distiller.distill_losses) == ['loss_kd', 'loss_dpk']
+        with pytest.raises(UsageError, match='says its losses itself: leave --method out'):
+            pair_config(plain, whole, 'kd')
+        with pytest.raises(UsageError, match='fashion_vit_kd.py is a distillation of another'):
+            pair_config(plain, Candidate('vit', str(MINI / 'fashion_vit_kd.py'), 'x.pth'))
+
+    def test_options_reach_a_distillation_too_and_trainings_are_equal(self):
+        plain = Config.fromfile(MINI / 'fashion_cnn_none.py')
+        whole = Candidate('dpk', str(MINI / 'fashion_cnn_dpk.py'), 'x.pth')
+        for option in ('train_cfg.max_epochs', 'train_dataloader.batch_size'):
+            changed = copy.deepcopy(plain)
+            changed.merge_from_dict({option: 3})
+            with pytest.raises(UsageError, match=rf'{option}=\d+, but STUDENT 3'):
+                pair_config(changed, whole)
+            cfg = pair_config(changed, whole, options={option: 3})
+            first, second = option.split('.')
+            assert cfg[first][second] == 3
 
     def test_what_is_missing(self, teacher):
         plain = Config.fromfile(MINI / 'fashion_cnn_none.py')

@@ -40,6 +40,16 @@ def test_what_is_known_is_not_looked_at_again(tmp_path, looks):
     assert json.loads((tmp_path / 'passes.json').read_text())['a']['found']['images'] == 500
 
 
+def test_what_did_not_fit_is_looked_at_again(tmp_path, monkeypatch):
+    ckpt = tmp_path / 'teacher.pth'
+    ckpt.write_text('1')
+    found = ['no such folder', None]
+    monkeypatch.setattr(passes, 'why_it_does_not_fit', lambda cfg: found.pop(0))
+    assert Passes(tmp_path, 500).misfit('a', config(ckpt)) == 'no such folder'
+    assert Passes(tmp_path, 500).misfit('a', config(ckpt)) is None
+    assert Passes(tmp_path, 500).misfit('a', config(ckpt)) is None and not found
+
+
 def test_what_changed_is_looked_at_again(tmp_path, looks):
     ckpt = tmp_path / 'teacher.pth'
     ckpt.write_text('1')

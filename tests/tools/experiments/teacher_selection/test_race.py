@@ -1,6 +1,10 @@
 import pytest
+from mmengine.config import Config
 
-from tools.experiments.teacher_selection.race import entrants, run_race
+from dpk_mm.errors import UsageError
+from tools.experiments.runner import Summary
+from tools.experiments.teacher_selection import race as module
+from tools.experiments.teacher_selection.race import Trainer, entrants, run_race
 
 
 class FakeTrainer:
@@ -16,6 +20,29 @@ class FakeTrainer:
             name: {'score': self.scores[name] + seed, 'seconds': self.seconds * fraction}
             for name in configs
         }
+
+
+@pytest.mark.parametrize(
+    ('reason', 'message'),
+    [
+        ('a: the evaluation gave no b, only c', '^a: the evaluation gave no b, only c$'),
+        ('a: training ended. The last lines of x.log:', 'training of a failed; .*ends with: boom'),
+        (None, '^the training of a failed.$'),
+    ],
+)
+def test_a_failure_says_what_is_wrong(tmp_path, monkeypatch, reason, message):
+    class Runner:
+        def __init__(self, *args, **kwargs):
+            pass
+
+        def run(self):
+            return Summary(failed=['a'], reasons={} if reason is None else {'a': reason})
+
+    monkeypatch.setattr(module, 'GridRunner', Runner)
+    monkeypatch.setattr(module, 'last_lines', lambda log: ['boom'])
+    cfg = Config(dict(model=dict(), train_cfg=dict(max_epochs=4)))
+    with pytest.raises(UsageError, match=message):
+        Trainer(tmp_path, 'b').train({'a': cfg}, 0.5, 0)
 
 
 SCORES = {'a': 50.0, 'b': 60.0, 'c': 55.0, 'd': 40.0, 'e': 45.0}
