@@ -80,9 +80,7 @@ def test_a_config_without_a_length():
 def test_rounds_get_longer():
     check_rounds(config(), (0.1, 0.3, 1.0))
     assert [short_length(40, f) for f in (0.1, 0.3, 1.0, 0.001)] == [4, 12, 40, 1]
-    with pytest.raises(
-        UsageError, match=r'--rounds 0.01 0.02 of 40 epochs are 1, 1: each round'
-    ):
+    with pytest.raises(UsageError, match=r'--rounds 0.01 0.02 of 40 epochs are 1, 1: each round'):
         check_rounds(config(), (0.01, 0.02))
     with pytest.raises(UsageError, match='are 20, 10'):
         check_rounds(config(), (0.5, 0.25))
