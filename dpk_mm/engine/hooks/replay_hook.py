@@ -27,7 +27,9 @@ class ReplayHook(Hook):
     Raises:
         UsageError: (a ValueError) Before training, if the training data are no ``ReplayDataset``, the loop counts
             iterations, the preprocessor mixes the images of a batch although logits are stored, the teacher is no
-            ``StoredTeacher`` of their classes and temperature, or a file of them is not the one that was written.
+            ``StoredTeacher`` of their classes and temperature, not all classes are stored and a loss needs them (it
+            standardises, or reads the teacher at another temperature than its ``tau``), or a file of them is not the
+            one that was written.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -73,12 +75,29 @@ class ReplayHook(Hook):
     def _compare_temperatures(
         runner: Runner, losses: Mapping[str, Any], logits: StoredLogits
     ) -> None:
+        if logits.top_k >= logits.num_classes:
+            return
+        every = f'--top-k {logits.num_classes}'
         for name, loss in losses.items():
+            if getattr(loss, 'standardize', False):
+                raise UsageError(
+                    f'ReplayHook: {name} standardises the logits, whose mean and deviation are those of all classes, '
+                    f'but {logits.top_k} of {logits.num_classes} are stored; store them with {every}, or set '
+                    'standardize=False.'
+                )
+            fixed = getattr(loss, 'target_tau', None)
+            if fixed not in (None, logits.tau):
+                raise UsageError(
+                    f'ReplayHook: {name} reads the target class of the teacher at the temperature {fixed:g}, but the '
+                    f'logits that were not kept are summed at {logits.tau:g}; store them with --tau {fixed:g}, or with '
+                    f'{every}.'
+                )
             tau = getattr(loss, 'tau', logits.tau)
-            if tau != logits.tau and logits.top_k < logits.num_classes:
+            if tau != logits.tau:
+                remedy = f'--tau {tau}' if fixed is None else every
                 runner.logger.warning(
                     f'ReplayHook: tau of {name} is {tau}, but the logits that were not kept are summed at '
-                    f'{logits.tau}: its target is not quite that of the teacher; store them with --tau {tau}.'
+                    f'{logits.tau}: its target is not quite that of the teacher; store them with {remedy}.'
                 )
 
     @staticmethod

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 
 from dpk_mm.checkpoint.distilled import prepare_loading, report_loading, strip_student_prefix
 from dpk_mm.errors import UsageError
-from dpk_mm.models.teacher.checkpoint import inherit_weights, load_initial_student, load_teacher
+from dpk_mm.models.teacher.checkpoint import (
+    inherit_weights,
+    load_initial_student,
+    load_teacher,
+    pretrained_file,
+)
 from dpk_mm.models.teacher.forward import TeacherForward, is_classifier
 from dpk_mm.models.teacher.input_size import check_input_size, expected_size, network_of
 from dpk_mm.models.teacher.normalisation import TeacherInput, give_preprocessor
@@ -54,7 +59,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         architecture: The student, a model or its config.
         teacher: The teacher, likewise.
         distiller: A ``DPKDistiller`` or another mmrazor distiller.
-        teacher_ckpt: File, URL or model-zoo scheme. None trains with an untrained teacher, and says so.
+        teacher_ckpt: File, URL or model-zoo scheme. None takes the file that ``pretrained`` or ``init_cfg`` of the
+            teacher's config names; without one the teacher is untrained, and the log says so.
         teacher_command: The command that makes ``teacher_ckpt``; shown where the file is missing.
         student_ckpt: What the student starts from (a warm start), such as 'torchvision://resnet18'; the
             whole model has to fit. It is loaded after ``init_weights()`` of the student and before ``inherit``.
@@ -130,6 +136,12 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             super().__init__(
                 distiller, teacher, teacher_ckpt=None, architecture=architecture, **kwargs
             )
+        settings = teacher if isinstance(teacher, Mapping) else {}
+        # True: timm and the like have loaded their own
+        self._teacher_pretrained = bool(settings.get('pretrained'))
+        if not teacher_ckpt and settings and settings.get('pretrained') is not True:
+            # nothing calls the teacher's init_weights(), which would load it
+            teacher_ckpt = pretrained_file(getattr(self.teacher, 'init_cfg', None))
         self.teacher_ckpt = teacher_ckpt
         self.teacher_command = teacher_command
         self.student_ckpt = student_ckpt
@@ -146,7 +158,6 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             sources = [leaf.source for r in recorders for leaf in getattr(r, 'recorders', [r])]
             compile_teacher(self.teacher, teacher_compile, sources)
         self._teacher_ready = False
-        self._teacher_pretrained = isinstance(teacher, Mapping) and bool(teacher.get('pretrained'))
         self._resizing = None if teacher_input_size is None else TeacherResizing(teacher_input_size)
         if self._resizing is not None and not is_classifier(self.teacher):
             self._resizing.say_deliveries(list(self.distiller.deliveries.deliveries))
@@ -379,18 +390,68 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
 
     def _run_teacher(self, inputs: Tensor, data_samples: list[BaseDataElement] | None) -> None:
         image = inputs.shape[-2:]
-        inputs = self.teacher_input(inputs, data_samples)
+        inputs = self.input_of_teacher(inputs, data_samples)
         resizing = self._resizing
-        if resizing is not None:
-            inputs = resizing.images(inputs)
 
         def samples() -> Sequence[Any] | None:
             return data_samples if resizing is None else resizing.samples(data_samples, image)
 
         with in_precision(self.teacher_precision, inputs.device):
             self._teacher_forward(self.teacher, self.distiller, inputs, samples)
-        if resizing is not None:
-            resizing.maps(self.distiller.teacher_recorders, image)
+        self.restore_teacher_maps(image)
+
+    def input_of_teacher(self, inputs: Tensor, data_samples: Sequence[Any] | None = None) -> Tensor:
+        """A batch as the teacher sees it: with its own normalisation, and of the ``teacher_input_size``.
+
+        Args:
+            inputs: ``[N, C, H, W]``, normalised for the student.
+            data_samples: Of the images.
+        """
+        inputs = self.teacher_input(inputs, data_samples)
+        return inputs if self._resizing is None else self._resizing.images(inputs)
+
+    def restore_teacher_maps(self, image: Sequence[int]) -> None:
+        """Resizes what the teacher's recorders hold to the grid of the student's images.
+
+        Args:
+            image: (height, width) of the student's images.
+        """
+        if self._resizing is not None:
+            self._resizing.maps(self.distiller.teacher_recorders, image)
+
+    def as_student_grid(self, feature: Any, image: Sequence[int]) -> Any:
+        """Features of the teacher on the grid of the student's images, as the losses get them.
+
+        Args:
+            feature: Of the teacher on :meth:`input_of_teacher`, a tensor or some of them.
+            image: (height, width) of the student's images.
+        """
+        return feature if self._resizing is None else self._resizing.back(feature, image)
+
+    def teacher_val_step(self, batch: Any) -> Any:
+        """As the teacher's own ``val_step``, on images of the ``teacher_input_size``.
+
+        Args:
+            batch: Of a dataloader.
+
+        Returns:
+            Data samples with predictions, in the coordinates of the images as they were read.
+        """
+        if self._resizing is None:
+            return self.teacher.val_step(batch)
+        data = self.teacher.data_preprocessor(batch, False)
+        return self.teacher_predict(data['inputs'], data.get('data_samples'))
+
+    def teacher_predict(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> Any:
+        """What the teacher predicts.
+
+        Args:
+            inputs: ``[N, C, H, W]``, normalised for the teacher, of the student's size.
+            data_samples: Of the images; they get the predictions.
+        """
+        if self._resizing is None:
+            return self.teacher(inputs, data_samples, mode='predict')
+        return self._resizing.predict(self.teacher, inputs, data_samples)
 
     @property
     def teacher_forward(self) -> str:

@@ -47,8 +47,8 @@ class DPKDistiller(ConfigurableDistiller):
         **kwargs: Of ``ConfigurableDistiller``.
 
     Raises:
-        UsageError: (a ValueError) If a record is malformed, or a loss has an argument that nothing fills; if a recorder
-            has recorded nothing when its loss is computed.
+        UsageError: (a ValueError) If a record is malformed, a loss has an argument that nothing fills, or mappings are
+            of no loss; if a recorder has recorded nothing when its loss is computed.
     """
 
     def __init__(
@@ -69,7 +69,8 @@ class DPKDistiller(ConfigurableDistiller):
             )
         losses = {name: cfg for name, cfg in (distill_losses or {}).items() if cfg is not None}
         super().__init__(distill_losses=losses, **kwargs)
-        self._fill_mappings(dict(loss_forward_mappings or {}), kwargs)
+        mappings = _of_losses(loss_forward_mappings or {}, distill_losses or {})
+        self._fill_mappings(mappings, kwargs)
         self.modules_ckpt = modules_ckpt
         self._seen: dict[str, Tensor] = {}
         self._begun: set[str] = set()
@@ -291,3 +292,15 @@ def _without_delete(cfg: Mapping[str, Any] | None) -> dict[str, Any]:
         for key, value in (cfg or {}).items()
         if key != '_delete_'
     }
+
+
+def _of_losses(mappings: Mapping[str, Any], losses: Mapping[str, Any]) -> dict[str, Any]:
+    """The mappings without those of losses that were dropped, which a base config still has."""
+    for name, mapping in mappings.items():
+        if name not in losses and mapping is not None:
+            there = f'distill_losses has {first_few(losses)}' if losses else 'there is no loss'
+            raise UsageError(
+                f'loss_forward_mappings has {name!r}, but {there}'
+                f'{did_you_mean(name, losses) or "; name a loss, or take the mapping out."}'
+            )
+    return {name: mapping for name, mapping in mappings.items() if losses.get(name) is not None}

@@ -62,7 +62,7 @@ def level_anchors(
     """The anchors of each level.
 
     Args:
-        generator: Of :func:`build_anchors`; the place of a level in its strides is the level's ``teacher``.
+        generator: Of :func:`build_anchors`; the place of a level in its strides is the level's ``student``.
         levels: That are compared.
         sizes: (H, W) of each.
         image_shape: (height, width) of the padded batch in pixels.
@@ -77,15 +77,15 @@ def level_anchors(
     """
     found = []
     for level, size in zip(levels, sizes, strict=True):
-        strides = generator.strides[level.teacher : level.teacher + 1]
+        strides = generator.strides[level.student : level.student + 1]
         expected = [image_shape[axis] / strides[0][1 - axis] for axis in (0, 1)] if strides else []
         if not strides or any(abs(n - e) > 1 for n, e in zip(size, expected, strict=True)):
             steps = [stride[0] for stride in generator.strides]
             raise UsageError(
-                f'{owner} has anchors with the strides {steps}, but the feature of level {level.teacher} has {size[0]}x'
+                f'{owner} has anchors with the strides {steps}, but the feature of level {level.student} has {size[0]}x'
                 f'{size[1]} cells for a batch of {image_shape[0]}x{image_shape[1]} pixels; set anchors as in the '
                 "anchor_generator of the student's head."
             )
-        priors = generator.single_level_grid_priors(size, level.teacher, device=where)
+        priors = generator.single_level_grid_priors(size, level.student, device=where)
         found.append(priors.view(*size, -1, 4))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from ...errors import UsageError
@@ -76,3 +77,31 @@ def check_same_size(student: Tensor, teacher: Tensor, stage: FeatureStage, owner
             f"{list(student.shape)} after its layers and the teacher's {list(teacher.shape)}; use images whose sides "
             'the strides divide, or compare other stages.'
         )
+
+
+def check_batch_norm(layers: nn.Module, values: int, owner: str) -> None:
+    """Refuses what batch normalisation cannot normalise in training: a single value for each channel.
+
+    Args:
+        layers: With batch normalisation or without.
+        values: How many values of each channel it is given.
+        owner: The loss, the subject of the sentence.
+
+    Raises:
+        UsageError: (a ValueError) If there is one, and a layer in training mode that does not count those of other
+            ranks, too.
+    """
+    if values > 1:
+        return
+    several = get_world_size() > 1
+    for layer in layers.modules():
+        if (
+            isinstance(layer, nn.modules.batchnorm._BatchNorm)
+            and layer.training
+            and not (several and isinstance(layer, nn.SyncBatchNorm))
+        ):
+            raise UsageError(
+                f'{owner} has batch normalisation, which needs more than one value for each channel in training, but '
+                'found a batch of one image and one cell; raise train_dataloader.batch_size, or set drop_last=True '
+                'there for the last batch of a pass.'
+            )

@@ -106,10 +106,15 @@ def standardise_like(feature: Tensor, other: Tensor) -> Tensor:
         feature: ``[N, C, H, W]``.
         other: ``[N, C, H, W]``.
     """
-    axes = (0, 2, 3)
-    deviation, mean = torch.std_mean(feature, dim=axes, keepdim=True)
-    other_deviation, other_mean = torch.std_mean(other, dim=axes, keepdim=True)
+    deviation, mean = _deviation_and_mean(feature)
+    other_deviation, other_mean = _deviation_and_mean(other)
     return (feature - mean) / (deviation + 1e-6) * other_deviation + other_mean
+
+
+def _deviation_and_mean(feature: Tensor) -> tuple[Tensor, Tensor]:
+    # Bessel's correction of a single value would be a division by 0
+    count = feature.numel() // feature.shape[1]
+    return torch.std_mean(feature, dim=(0, 2, 3), keepdim=True, correction=int(count > 1))
 
 
 def targets_of(

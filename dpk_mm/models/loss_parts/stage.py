@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -57,6 +58,11 @@ class Stage:
                     f'DPKLoss: transforms.{name} needs index, the place of the stage in the recorded '
                     'tuple of features.'
                 )
+            if not isinstance(place, int) or isinstance(place, bool):
+                raise ValueError(
+                    f'DPKLoss: index of transforms.{name} must be a whole number, the place of the stage in the '
+                    f"{side}'s recorded tuple, but is {place!r}; give index, or student_index and teacher_index."
+                )
             self.index[side] = place
             self.extra_tokens[side] = kwargs.pop(f'{side}_extra_tokens', 0)
             self.grid[side] = kwargs.pop(f'{side}_grid', None)
@@ -70,6 +76,7 @@ class Stage:
         arguments = inspect.signature(TRANSFORMS[kind]).parameters if kind in TRANSFORMS else ()
         self._keys = {*OWN_KEYS, *arguments}
         try:
+            _check_weight(self.weight)
             for side in SIDES:
                 _check_layout(side, self.extra_tokens[side], self.grid[side])
             check_choice('supervise', self.supervise, SUPERVISE)
@@ -212,6 +219,12 @@ class Stage:
             return hybrid, None
         shape = (teacher.shape[-2], teacher.shape[-1])
         return hybrid, tokens_to_cells(~mask.as_bool(), shape, transform.patch_size)
+
+
+def _check_weight(weight: Any) -> None:
+    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if not (number and math.isfinite(weight) and weight >= 0):
+        raise ValueError(f'weight must be a finite number >= 0, but is {weight!r}; use 1.0.')
 
 
 def _check_layout(side: str, extra_tokens: int, grid: Sequence[int] | None) -> None:

@@ -13,7 +13,7 @@ from torch.linalg import vector_norm
 
 from ...modules.hybrid_transform import check_choice
 from ..loss_parts.distill_loss import WHOLE
-from ..loss_parts.regressor import apply_layers, pool_to
+from ..loss_parts.regressor import apply_layers, check_batch_norm, pool_to
 from ..loss_parts.stage_loss import StageLoss
 
 
@@ -36,7 +36,8 @@ class AFDLoss(StageLoss):
         loss_weight: Factor of the loss. Published: 200 with ``'code'``.
 
     Raises:
-        UsageError: (a ValueError) If a stage is malformed, or at the forward pass a feature does not fit.
+        UsageError: (a ValueError) If a stage is malformed, or at the forward pass a feature does not fit, or in
+            training the batch has one image.
         ValueError: If ``width`` or ``mode`` is out of its range.
 
     Source: Ji et al., "Show, Attend and Distill: Knowledge Distillation via Attention-based Feature Matching", the
@@ -85,6 +86,7 @@ class AFDLoss(StageLoss):
             teacher_feats: ``[N, C_t, H, W]`` each; no gradient flows into them.
         """
         own, given = zip(*self.pick(student_feats, teacher_feats), strict=True)
+        check_batch_norm(self, len(own[0]), 'AFDLoss')  # of pooled features
         with torch.autocast(own[0].device.type, enabled=False):
             shares = self.attention(own, given)
             total = own[0].new_zeros(())

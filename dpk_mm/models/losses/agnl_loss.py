@@ -13,6 +13,7 @@ from ...errors import UsageError, did_you_mean
 from ..loss_parts.level import Level
 from ..loss_parts.level_loss import LevelLoss
 from ..loss_parts.non_local import NonLocal
+from ..loss_parts.regressor import check_batch_norm
 
 AGNL_WEIGHTS: dict[str, dict[str, float]] = {
     # the authors' code; mmrazor's defaults are the first
@@ -71,7 +72,7 @@ class AGNLLoss(LevelLoss):
         loss_weight: Factor of the whole loss.
 
     Raises:
-        UsageError: (a ValueError) If ``weights`` is no name.
+        UsageError: (a ValueError) If ``weights`` is no name, or in training a level has one cell of one image.
         ValueError: If an argument is out of its range.
 
     Source: Zhang and Ma 2021, "Improve Object Detection with Feature-based Knowledge Distillation: Towards Accurate and
@@ -103,12 +104,14 @@ class AGNLLoss(LevelLoss):
                 )
         self.tau = tau
         self.mode = mode
-        self.trained = nn.ModuleDict(
-            {
-                str(level.student): _Level(level, _at(reductions, place), _at(pools, place))
-                for place, level in enumerate(self.levels)
-            }
-        )
+        # counted among all that are configured: a weight of 0 must not move those of the others
+        places = {_student_index(entry): place for place, entry in enumerate(levels)}
+        self.trained = nn.ModuleDict()
+        for level in self.levels:
+            place = places[level.student]
+            self.trained[str(level.student)] = _Level(
+                level, _at(reductions, place), _at(pools, place)
+            )
 
     def make_align(self, level: Level) -> None:
         """None: each term has a layer of its own."""
@@ -145,6 +148,7 @@ class AGNLLoss(LevelLoss):
 
     def _terms(self, level: Level, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
         trained = self.trained[str(level.student)]
+        check_batch_norm(trained, teacher.numel() // teacher.shape[1], 'AGNLLoss')
         student = student.to(trained.channel.weight.dtype)
         adapted = trained.feature(student)
         with torch.no_grad():
@@ -188,6 +192,11 @@ def _read_weights(weights: str | Mapping[str, float]) -> dict[str, float]:
             f'weights of AGNLLoss must be finite numbers >= 0 of {", ".join(known)}, but is {dict(weights)!r}.'
         )
     return found
+
+
+def _student_index(entry: int | Mapping[str, Any]) -> Any:
+    """The index on the student's side, as :func:`.parse_levels` reads it."""
+    return entry.get('student_index', entry.get('index')) if isinstance(entry, Mapping) else entry
 
 
 def _at(values: Sequence[int], place: int) -> int:

@@ -234,11 +234,14 @@ class ContrastiveLoss(DistillLoss):
         self, vectors: Mapping[str, Tensor], places: Tensor, labels: Tensor, norms: Tensor
     ) -> None:
         """Moves the memories when the gradient of this batch is computed, once."""
-        if not (self.training and vectors['student'].requires_grad):
+        if not self.training:
             return
-        # gathered here: every rank comes through the forward pass in one order
+        # gathered here: every rank comes through the forward pass in one order, and without a gradient, too, where
+        # its own pass has failed and the others wait for it
         own = [vectors['student'].detach(), vectors['teacher'].detach(), places, labels]
         student, teacher, where, classes = (torch.cat(all_gather(x.contiguous())) for x in own)
+        if not vectors['student'].requires_grad:
+            return
         step = int(self.steps)
 
         @torch.no_grad()

@@ -114,9 +114,10 @@ class CrossKDLoss(DistillLoss):
         if len(self._heads) < 2:
             return
         student, teacher = self._heads['student'], self._heads['teacher']
-        for what in ('kind', 'feat_channels', 'num_base_priors', 'cls_out_channels'):
+        for what in ('kind', 'feat_channels', 'num_base_priors', 'cls_out_channels', 'reg_max'):
             own, given = (
-                kind_of(head) if what == 'kind' else getattr(head, what)
+                # only GFL has a reg_max
+                kind_of(head) if what == 'kind' else getattr(head, what, None)
                 for head in (student, teacher)
             )
             if own != given:

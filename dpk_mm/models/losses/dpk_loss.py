@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,7 +66,8 @@ class DPKLoss(DistillLoss):
     Raises:
         ValueError: If there is no stage, a stage lacks its index, one of its arguments is unknown or does not fit, or
             the criterion does not compare the levels of the stages.
-        UsageError: (a ValueError) At the first forward pass, if no mask-ratio hook governs a loss that masks tokens.
+        UsageError: (a ValueError) If the criterion's config is of a loss without ``aligned_levels``; at the first
+            forward pass, if no mask-ratio hook governs a loss that masks tokens.
 
     Source: DPK, Eq. 4 (MSE), Eq. 8 and 9 (FGD). The authors' code computes the whole FGD loss on the hybrid.
     """
@@ -88,6 +90,7 @@ class DPKLoss(DistillLoss):
             self.transforms[name] = stage.build_transform()
         if isinstance(criterion, Mapping):
             criterion = dict(criterion)
+            _check_criterion(criterion.get('type'))
             # A hybrid has the teacher's width already: no alignment layer may be left without gradient.
             levels = tuple(stage.index['student'] for stage in self.stages.values())
             criterion.setdefault('aligned_levels', levels)
@@ -282,6 +285,20 @@ class DPKLoss(DistillLoss):
                 "source='head.fc.weight'), and class_bias likewise."
             )
         return MaskContext(boxes, image_shape, _detached(class_weight), _detached(class_bias))
+
+
+def _check_criterion(kind: Any) -> None:
+    """Refuses a loss that cannot be told which levels are hybrids; a name that is unknown is the registry's."""
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not inspect.isclass(found):
+        return
+    arguments = inspect.signature(found).parameters.values()
+    if not any(a.name == 'aligned_levels' or a.kind is a.VAR_KEYWORD for a in arguments):
+        raise UsageError(
+            f'DPKLoss: criterion is {found.__name__}, which takes no aligned_levels and so would align hybrids, which '
+            "have the teacher's channels already; take FGDLoss or TeacherHeadLoss, or leave criterion out for the mean "
+            'squared error.'
+        )
 
 
 def _mean_square(

@@ -15,6 +15,9 @@ from ...errors import UsageError
 from ..loss_parts.distill_loss import DistillLoss
 from ..loss_parts.feature_stage import SIDES, parse_stages, pick_any
 
+MOST_EXTRA_TOKENS = 2
+"""How many tokens of one side are taken for class and distillation tokens without being named."""
+
 
 @MODELS.register_module()
 class ManifoldLoss(DistillLoss):
@@ -26,7 +29,8 @@ class ManifoldLoss(DistillLoss):
 
     Features are ``[N, L, C]`` tokens, or maps ``[N, C, H, W]``, whose cells are the patches. Class and distillation
     tokens stand first: the longer of the two sequences loses as many tokens at its start as it has more than the other,
-    and ``student_extra_tokens`` and ``teacher_extra_tokens`` of a stage take them away first.
+    and ``student_extra_tokens`` and ``teacher_extra_tokens`` of a stage take them away first. A difference of more than
+    two then is that of two grids, and refused.
 
     Args:
         stages: Each a dict of ``index``, or ``student_index`` and ``teacher_index``, ``weight`` (1.0) and the two
@@ -84,13 +88,15 @@ class ManifoldLoss(DistillLoss):
         """
         total: dict[str, Tensor] = {}
         for stage in self.stages:
+            recorded = [
+                pick_any(stage, side, feats, 'ManifoldLoss')
+                for side, feats in zip(SIDES, (student_feats, teacher_feats), strict=True)
+            ]
             pair = [
                 self._tokens(stage.extra.get(f'{side}_extra_tokens', 0), side, feature)
-                for side, feature in (
-                    ('student', pick_any(stage, 'student', student_feats, 'ManifoldLoss')),
-                    ('teacher', pick_any(stage, 'teacher', teacher_feats, 'ManifoldLoss')),
-                )
+                for side, feature in zip(SIDES, recorded, strict=True)
             ]
+            _check_grids(stage.name, recorded, pair)
             length = min(x.shape[1] for x in pair)
             own, given = (F.normalize(x[:, x.shape[1] - length :], dim=2) for x in pair)
             if own.shape[0] != given.shape[0]:
@@ -132,6 +138,19 @@ class ManifoldLoss(DistillLoss):
     def feature_names(self) -> dict[tuple[str, int], str]:
         """The names of the stages, by side and index."""
         return {(side, getattr(stage, side)): stage.name for stage in self.stages for side in SIDES}
+
+
+def _check_grids(name: str, recorded: Sequence[Tensor], tokens: Sequence[Tensor]) -> None:
+    """Refuses patches of two grids: cut to one length, they would be patches of different places."""
+    grids = [f'{x.shape[2]}x{x.shape[3]} cells' for x in recorded if x.ndim == 4]
+    lengths = [x.shape[1] for x in tokens]
+    # as many as there are class and distillation tokens
+    if abs(lengths[0] - lengths[1]) > MOST_EXTRA_TOKENS or len(set(grids)) > 1:
+        own, given = grids if len(set(grids)) > 1 else [f'{n} tokens' for n in lengths]
+        raise UsageError(
+            f'ManifoldLoss needs one grid of patches on both sides, but {name} has {own} of the student and {given} of '
+            'the teacher; compare stages of one grid, or set teacher_input_size so that the grids are equal.'
+        )
 
 
 def _gap(own: Tensor, given: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class NKDLoss(DistillLoss):
     """
 
     compares_classes = True
+    target_tau = 1.0
+    """Temperature of the target class, whatever ``tau`` is; stored logits have to be of it."""
 
     def __init__(self, tau: float = 1.0, gamma: float = 1.5, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from ..loss_parts.regressor import check_batch_norm
 from ..loss_parts.stage_loss import StageLoss
 from ..loss_parts.warmup import Warmup
 
@@ -83,7 +84,8 @@ class ReviewKDLoss(StageLoss):
             and WRNs, 8 for ShuffleNetV2.
 
     Raises:
-        UsageError: (a ValueError) If a stage is malformed, or at the forward pass a feature does not fit.
+        UsageError: (a ValueError) If a stage is malformed, or at the forward pass a feature does not fit, or in
+            training a pooled stage has one image.
 
     Source: Chen et al., "Distilling Knowledge via Knowledge Review", residual learning with ABF and HCL, and the
     authors' code.
@@ -131,6 +133,8 @@ class ReviewKDLoss(StageLoss):
         handed_on: Tensor | None = None
         for stage, (student, teacher) in zip(self.stages[::-1], pairs[::-1], strict=True):
             fusion = self.fusions[stage.name]
+            for part, x in ((fusion.reduce, student), (fusion.expand, teacher)):
+                check_batch_norm(part, x.numel() // x.shape[1], 'ReviewKDLoss')
             dtype = next(fusion.parameters()).dtype
             own, handed_on = fusion(student.to(dtype), handed_on, teacher.shape[2:])
             values.append(hierarchical_context(own.to(teacher.dtype), teacher))

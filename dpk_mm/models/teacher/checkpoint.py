@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os.path as osp
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -29,6 +30,21 @@ def missing_teacher(teacher_ckpt: str, command: str | None) -> str:
 def is_remote(path: str) -> bool:
     """Whether a checkpoint is named by URL or by a model-zoo scheme."""
     return '://' in path
+
+
+def pretrained_file(init_cfg: Any) -> str | None:
+    """The checkpoint of a whole model that its ``init_weights()`` would load; mmpretrain's ``pretrained`` sets it.
+
+    Args:
+        init_cfg: Of a model or its config.
+
+    Returns:
+        File, URL or model-zoo scheme; None where it names none, or a part of a larger checkpoint (``prefix``).
+    """
+    for cfg in init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]:
+        if isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained' and not cfg.get('prefix'):
+            return cfg.get('checkpoint')
+    return None
 
 
 def load_teacher(

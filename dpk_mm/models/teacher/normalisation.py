@@ -97,7 +97,8 @@ class TeacherInput(nn.Module):
 
     The student's preprocessor has normalised the images. Where the teacher's mean, standard deviation or channel order
     differ, ``x * std_s + mean_s`` brings pixels back and the teacher's values are applied. Padding is set to the
-    teacher's padding value again, or it would no longer be neutral for the teacher.
+    teacher's padding value again, or it would no longer be neutral for the teacher; where the preprocessor does not say
+    that ``img_shape`` is that of the image, as mmdet's does, only rows and columns that hold nothing else.
 
     Args:
         student: The student's ``data_preprocessor``.
@@ -122,7 +123,7 @@ class TeacherInput(nn.Module):
         if self.flip:
             mean_t, std_t = mean_t.flip(0), std_t.flip(0)
         scale, shift = own.std / std_t, (own.mean - mean_t) / std_t
-        self.pad_value = given.pad_value
+        self.pad_value, self.own_pad_value = given.pad_value, own.pad_value
         self.rescale = not _all_close(own.mean, mean_t) or not _all_close(own.std, std_t)
         self.same = not self.flip and not self.rescale and own.pad_value == given.pad_value
         self.channels = max(len(scale), len(shift))
@@ -151,11 +152,23 @@ class TeacherInput(nn.Module):
             out = out.flip(1)
         if out is inputs:
             out = inputs.clone()  # the student still reads it
-        for image, sample in zip(out, data_samples or (), strict=False):
-            height, width = getattr(sample, 'img_shape', inputs.shape[-2:])[:2]
-            image[:, height:] = self.pad_value
-            image[:, :, width:] = self.pad_value
+        for image, seen, sample in zip(out, inputs, data_samples or (), strict=False):
+            self._pad(image, seen, sample)
         return out
+
+    def _pad(self, image: Tensor, seen: Tensor, sample: Any) -> None:
+        """Sets the padding of an image ``[C, H, W]``, which was ``seen`` by the student, to the teacher's value."""
+        height, width = getattr(sample, 'img_shape', image.shape[-2:])[:2]
+        below, beside = slice(height, None), slice(width, None)
+        if hasattr(sample, 'batch_input_shape'):
+            # of mmdet's preprocessor, whose img_shape is that of the image
+            image[:, below] = self.pad_value
+            image[:, :, beside] = self.pad_value
+            return
+        # torchvision's transforms leave the img_shape of the file: what lies beyond it may be pixels
+        padding = (seen == self.own_pad_value).all(0)
+        image[:, below].masked_fill_(padding[below].all(1, keepdim=True), self.pad_value)
+        image[:, :, beside].masked_fill_(padding[:, beside].all(0), self.pad_value)
 
 
 def _all_close(a: Tensor, b: Tensor) -> bool:

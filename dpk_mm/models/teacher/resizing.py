@@ -8,7 +8,8 @@ from typing import Any
 
 import torch.nn.functional as F
 from mmengine.logging import print_log
-from torch import Tensor
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
 
 from dpk_mm.errors import first_few
 
@@ -84,15 +85,21 @@ class TeacherResizing:
             recorders: The teacher's, a ``RecorderManager``.
             image: (height, width) of the student's images.
         """
-        if tuple(image) == self.size:
-            return
         for recorder in recorders.recorders.values():
             for leaf in module_recorders(recorder):
-                leaf.data_buffer[:] = [self._back(record, image) for record in leaf.data_buffer]
+                leaf.data_buffer[:] = [self.back(record, image) for record in leaf.data_buffer]
 
-    def _back(self, record: Any, image: Sequence[int]) -> Any:
+    def back(self, record: Any, image: Sequence[int]) -> Any:
+        """Resizes the maps of a record, a tensor or some of them; what is no map stays.
+
+        Args:
+            record: Of the teacher.
+            image: (height, width) of the student's images.
+        """
+        if tuple(image) == self.size:
+            return record
         if isinstance(record, (list, tuple)):
-            return type(record)(self._back(item, image) for item in record)
+            return type(record)(self.back(item, image) for item in record)
         if not isinstance(record, Tensor) or record.ndim != 4:
             return record
         cells = [
@@ -100,3 +107,34 @@ class TeacherResizing:
             for n, own, given in zip(record.shape[2:], image, self.size, strict=True)
         ]
         return F.interpolate(record, size=cells, mode='bilinear', align_corners=False)
+
+    def predict(self, teacher: nn.Module, inputs: Tensor, samples: Sequence[Any] | None) -> Any:
+        """What a teacher predicts on the resized images.
+
+        Args:
+            teacher: Called with ``mode='predict'``.
+            inputs: ``[N, C, H, W]``, normalised for the teacher and not resized.
+            samples: Of these images; they get the predictions, in the coordinates of the images as they were read.
+
+        Returns:
+            The samples; what the teacher gives itself where they are no data samples.
+        """
+        image = inputs.shape[-2:]
+        own = [s for s in samples or () if isinstance(s, BaseDataElement)]
+        bare = [_without_truth(sample) for sample in own]
+        found = teacher(self.images(inputs), self.samples(bare, image) or None, mode='predict')
+        if not own:
+            return found
+        for sample, predicted in zip(own, found, strict=True):
+            for name, value in predicted.items():
+                if name.startswith('pred_'):
+                    setattr(sample, name, value)
+        return own
+
+
+def _without_truth(sample: BaseDataElement) -> BaseDataElement:
+    """A copy without ground truth, which may be in other coordinates, as behind a ``Resize``, or cannot be resized."""
+    bare = type(sample)(metainfo=sample.metainfo)
+    truth = ('gt_', 'ignored_')
+    bare.set_data({name: v for name, v in sample.items() if not name.startswith(truth)})
+    return bare

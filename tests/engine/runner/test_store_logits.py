@@ -16,6 +16,8 @@ from PIL import Image
 from dpk_mm.engine.hooks import ReplayHook
 from dpk_mm.engine.runner import store_logits as module
 from dpk_mm.engine.runner.store_logits import store_logits
+from dpk_mm.errors import UsageError
+from dpk_mm.models.losses import DecoupledKDLoss, KDLoss, NKDLoss
 from dpk_mm.models.methods import kd
 from tests.helpers.small_runs import classifier
 
@@ -181,3 +183,39 @@ def test_a_loss_of_another_temperature_is_said(tau, top_k, said):
     stored = SimpleNamespace(tau=4.0, top_k=top_k, num_classes=5)
     ReplayHook._compare_temperatures(runner, losses, stored)
     assert len(lines) == said and all('tau of loss_kd is 1.0' in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ('loss', 'tau', 'said'),
+    [
+        (
+            KDLoss(tau=4.0, standardize=True),
+            4.0,
+            r'loss_kd standardises .* but 3 of 5 are stored; .*--top-k 5',
+        ),
+        (DecoupledKDLoss(tau=4.0, standardize='paper'), 4.0, 'set standardize=False'),
+        (
+            NKDLoss(tau=4.0),
+            4.0,
+            'at the temperature 1, but .* summed at 4; store them with --tau 1',
+        ),
+    ],
+)
+def test_a_loss_that_needs_what_was_not_kept_is_refused(loss, tau, said):
+    runner = SimpleNamespace(logger=SimpleNamespace(warning=pytest.fail))
+    stored = dict(tau=tau, num_classes=5)
+    with pytest.raises(UsageError, match=said):
+        ReplayHook._compare_temperatures(
+            runner, dict(loss_kd=loss), SimpleNamespace(top_k=3, **stored)
+        )
+    ReplayHook._compare_temperatures(runner, dict(loss_kd=loss), SimpleNamespace(top_k=5, **stored))
+
+
+def test_nkd_on_stored_logits_of_temperature_one():
+    lines = []
+    runner = SimpleNamespace(logger=SimpleNamespace(warning=lines.append))
+    stored = SimpleNamespace(tau=1.0, top_k=3, num_classes=5)
+    ReplayHook._compare_temperatures(runner, dict(loss_nkd=NKDLoss(tau=1.0)), stored)
+    assert not lines
+    ReplayHook._compare_temperatures(runner, dict(loss_nkd=NKDLoss(tau=3.0)), stored)
+    assert len(lines) == 1 and lines[0].endswith('store them with --top-k 5.')

@@ -147,6 +147,29 @@ def test_teacher_checkpoint_is_loaded_at_init_weights_only(tmp_path):
         assert torch.equal(model.teacher.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize('key', ['pretrained', 'init_cfg'])
+def test_a_file_that_the_teachers_config_names_is_its_checkpoint(key, tmp_path):
+    """The constructor keeps it for ``init_weights()``, which nothing calls of a teacher."""
+    source = MODELS.build(classifier(base_channels=16))
+    path = str(tmp_path / 'teacher.pth')
+    torch.save(dict(state_dict=source.state_dict(), meta={}), path)
+    value = path if key == 'pretrained' else dict(type='Pretrained', checkpoint=path)
+    model = build(teacher=dict(classifier(base_channels=16), **{key: value}))
+    assert model.teacher_ckpt == path
+    model.init_weights()
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.teacher.state_dict()[name], value), name
+
+
+def test_weights_of_a_teacher_that_was_built_before_are_left_alone(tmp_path):
+    teacher = MODELS.build(dict(classifier(base_channels=16), pretrained='gone.pth'))
+    model = build(teacher=teacher)
+    assert model.teacher_ckpt is None
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    model.init_weights()
+    assert all(torch.equal(teacher.state_dict()[name], value) for name, value in before.items())
+
+
 def test_a_missing_teacher_names_the_command():
     model = build(teacher_ckpt='nowhere.pth', teacher_command='python tools/train.py teacher.py')
     with pytest.raises(FileNotFoundError, match='nowhere.pth.*`python tools/train.py teacher.py`'):

@@ -333,6 +333,24 @@ def test_a_gradient_scaler_sees_gradients(monkeypatch):
     same(clean, skipping)
 
 
+@pytest.mark.parametrize('clip', [None, dict(max_norm=0.1)], ids=['', 'clip'])
+def test_a_gradient_scaler_of_two_optimizers_sees_the_gradients_of_both(monkeypatch, clip):
+    """The step of the first one drops the gradients of both."""
+    monkeypatch.setattr(
+        'mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available', lambda: True
+    )
+    clean, skipping = build('skip'), build('skip')
+    for model, names in ((clean, '12'), (skipping, ['9!', '1', '8!', '2'])):
+        cfg = dict(TWO, type='AmpOptimWrapper', loss_scale=dict(enabled=False), clip_grad=clip)
+        optim = optimizer(model, **cfg)
+        scaler = torch.amp.GradScaler('cpu', init_scale=1024.0)
+        for part in optim.values():
+            part.loss_scaler = scaler
+        train(model, optim, names)
+        assert scaler.get_scale() == 1024
+    same(clean, skipping)
+
+
 def test_too_many_in_a_row_end_the_training(monkeypatch):
     monkeypatch.setattr(finite, 'MAX_IN_A_ROW', 3)
     model = build('skip')

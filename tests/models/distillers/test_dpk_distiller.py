@@ -198,6 +198,37 @@ def test_none_drops_a_loss_and_a_record_of_a_base_config():
     assert list(built.student_recorders.recorders) == ['feats']
 
 
+def test_none_drops_the_mappings_of_a_base_config_too():
+    own = dict(student_feats=dict(recorder='other', from_student=True))
+    built = build(
+        records=dict(feats='body', other='body'),
+        distill_losses=dict(loss_dpk=None, loss_feat=dict(type='Feats')),
+        loss_forward_mappings=dict(loss_dpk=own, loss_feat=own, loss_gone=None),
+    )
+    assert list(built.loss_forward_mappings) == ['loss_feat']
+    assert built.loss_forward_mappings['loss_feat']['student_feats']['recorder'] == 'other'
+
+
+@pytest.mark.parametrize(
+    ('losses', 'message'),
+    [
+        (dict(loss_feat=dict(type='Feats')), 'has loss_feat; did you mean loss_feat'),
+        (dict(kd=dict(type='Feats')), 'has kd; name a loss, or take the mapping out'),
+        ({}, 'there is no loss; name'),
+    ],
+)
+def test_mappings_of_no_loss_are_a_sentence(losses, message):
+    mapping = dict(student_feats=dict(recorder='feats', from_student=True))
+    with pytest.raises(
+        UsageError, match=f"loss_forward_mappings has 'loss_feats', but .*{message}"
+    ):
+        build(
+            records=dict(feats='body'),
+            distill_losses=losses,
+            loss_forward_mappings=dict(loss_feats=mapping),
+        )
+
+
 @pytest.mark.parametrize(
     ('records', 'losses', 'message'),
     [

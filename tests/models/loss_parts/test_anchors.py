@@ -35,17 +35,18 @@ def test_they_are_those_of_the_students_head(name):
 
 def test_anchors_lie_in_the_cells():
     generator = build_anchors(dict(scales=[1], ratios=[1.0], strides=[8, 16]), 'Loss')
-    levels = [Level(0, 1, 1.0, 6, 6)]
+    # of the student's head: what the teacher's pyramid begins with does not matter
+    levels = [Level(1, 2, 1.0, 6, 6)]
     (found,) = level_anchors(generator, levels, [(4, 6)], (64, 96), WHERE, 'Loss')
     assert found.shape == (4, 6, 1, 4)
     assert found[2, 5, 0].tolist() == [5 * 16 - 8, 2 * 16 - 8, 5 * 16 + 8, 2 * 16 + 8]
 
 
-@pytest.mark.parametrize(('teacher', 'size'), [(0, (4, 6)), (1, (8, 12)), (7, (4, 6))])
-def test_strides_that_are_not_those_of_the_features(teacher, size):
+@pytest.mark.parametrize(('student', 'size'), [(0, (4, 6)), (1, (8, 12)), (7, (4, 6))])
+def test_strides_that_are_not_those_of_the_features(student, size):
     generator = build_anchors(dict(scales=[1], ratios=[1.0], strides=[8, 16]), 'Loss')
     with pytest.raises(UsageError, match=r'Loss has anchors with the strides \[8, 16\], but'):
-        level_anchors(generator, [Level(0, teacher, 1.0, 6, 6)], [size], (64, 96), WHERE, 'Loss')
+        level_anchors(generator, [Level(student, 0, 1.0, 6, 6)], [size], (64, 96), WHERE, 'Loss')
 
 
 def test_an_unknown_name():

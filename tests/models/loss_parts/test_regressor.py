@@ -8,6 +8,7 @@ from dpk_mm.errors import UsageError
 from dpk_mm.models.loss_parts.feature_stage import parse_stages
 from dpk_mm.models.loss_parts.regressor import (
     apply_layers,
+    check_batch_norm,
     check_same_size,
     connector,
     pool_to_smaller,
@@ -54,3 +55,15 @@ def test_the_larger_map_is_averaged():
 def test_maps_that_differ_are_refused():
     with pytest.raises(UsageError, match=r'\[1, 2, 4, 4\] after its layers and .* \[1, 2, 5, 5\]'):
         check_same_size(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 5, 5), stage(), 'L')
+
+
+def test_one_value_for_batch_norm(monkeypatch):
+    layers, synchronised = nn.Sequential(nn.BatchNorm2d(3)), nn.Sequential(nn.SyncBatchNorm(3))
+    with pytest.raises(UsageError, match='L has batch normalisation.*one image and one cell'):
+        check_batch_norm(layers, 1, 'L')
+    with pytest.raises(UsageError):
+        check_batch_norm(synchronised, 1, 'L')
+    monkeypatch.setattr('dpk_mm.models.loss_parts.regressor.get_world_size', lambda: 2)
+    check_batch_norm(synchronised, 1, 'L')  # counts those of the other rank
+    for fine, values in ((layers, 2), (nn.Conv2d(3, 3, 1), 1), (layers.eval(), 1)):
+        check_batch_norm(fine, values, 'L')

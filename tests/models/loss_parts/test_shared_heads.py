@@ -62,3 +62,12 @@ def test_channels_get_the_mean_and_deviation_of_the_others():
     torch.testing.assert_close(found.std((0, 2, 3)), other.std((0, 2, 3)), rtol=1e-4, atol=1e-5)
     # the order of values within a channel stays
     assert (found[:, 2].flatten().argsort() == x[:, 2].flatten().argsort()).all()
+
+
+def test_a_single_cell_becomes_the_others():
+    """The last level of a small image in a batch of one: the deviation of one value was NaN."""
+    x, other = torch.randn(1, 5, 1, 1, requires_grad=True), torch.randn(1, 5, 1, 1)
+    found = standardise_like(x, other)
+    torch.testing.assert_close(found, other)
+    found.sum().backward()
+    assert torch.isfinite(x.grad).all()

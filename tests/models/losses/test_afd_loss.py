@@ -97,3 +97,11 @@ def test_arguments_out_of_range():
         UsageError, match='student_channels in .* must be an integer > 0, but is None'
     ):
         AFDLoss([dict(index=0)])
+
+
+def test_one_image_is_refused_in_training_alone():
+    student, teacher = ([x[:1] for x in side] for side in inputs())
+    loss = AFDLoss(STAGES).double()
+    with pytest.raises(UsageError, match='AFDLoss has batch normalisation.*raise train_dataloader'):
+        loss(student, teacher)
+    assert torch.isfinite(loss.eval()(student, teacher))

@@ -198,3 +198,22 @@ def test_arguments_out_of_range_are_one_sentence(wrong, message):
 def test_levels_of_weight_zero_are_not_compared():
     loss = AGNLLoss((dict(index=0, weight=0.0),), 6, 6)
     assert loss(features(6, 1), features(6, 2)).item() == 0
+
+
+def test_a_level_of_weight_zero_does_not_move_the_pools_of_the_others():
+    levels = (dict(index=0, weight=0.0), 1, dict(student_index=2, teacher_index=1))
+    loss = AGNLLoss(levels, 12, 12, pools=(8, 4, 2), reductions=(2, 3, 4))
+    found = {
+        key: (own.student.pool, own.student.theta.out_channels) for key, own in loss.trained.items()
+    }
+    assert found == {'1': (4, 4), '2': (2, 3)}
+
+
+def test_one_cell_of_one_image_is_refused_in_training_alone():
+    loss = AGNLLoss((0,), 6, 6)
+    cell = [torch.randn(1, 6, 1, 1)]
+    with pytest.raises(UsageError, match='AGNLLoss has batch normalisation.*drop_last=True'):
+        loss(cell, cell)
+    assert torch.isfinite(loss.eval()(cell, cell))
+    wide = [torch.randn(1, 6, 2, 1)]
+    assert torch.isfinite(loss.train()(wide, wide))

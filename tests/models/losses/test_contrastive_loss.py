@@ -1,6 +1,7 @@
 """CRD against the values of public code over three steps; its memory, draws, ranks and resumption."""
 
 import copy
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -147,6 +148,35 @@ def test_two_ranks_have_the_same_memories(tmp_path):
         assert torch.equal(first[key], second[key])
     assert (first['labels'] >= 0).nonzero()[:, 0].tolist() == IDX
     assert first['steps'] == 2
+
+
+def _one_failed_rank(rank, folder):
+    """The second one computes the loss as ``DPKDistill`` does after a failed forward pass."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        'gloo',
+        init_method=f'file://{folder}/store',
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=60),
+    )
+    loss = build()
+    student, teacher = batch(2, seed=rank)
+    with torch.set_grad_enabled(rank == 0):
+        value = loss(student, teacher, [sample(IDX[2 * rank + i], i) for i in range(2)])
+    if rank == 0:
+        value.backward()
+    # the next thing that ranks exchange is the same on both
+    total = torch.ones(1)
+    dist.all_reduce(total)
+    print(total.item(), loss.steps.item(), (loss.labels >= 0).nonzero()[:, 0].tolist())
+    dist.destroy_process_group()
+
+
+def test_a_rank_without_a_gradient_takes_part(tmp_path):
+    first, second = run_ranks(_one_failed_rank, tmp_path, folder=tmp_path, seconds=120)
+    assert f'2.0 1 {IDX}' in first
+    assert '2.0 0 []' in second
 
 
 @pytest.mark.parametrize(

@@ -311,6 +311,14 @@ def test_heads_that_do_not_fit_are_one_sentence(student, teacher, split, message
         loss.prepare_from_teacher(teacher)
 
 
+def test_sides_of_other_bins_are_refused():
+    """They were read with the student's bins, and the loss ended in an error about the shape of a view."""
+    loss = CrossKDLoss(split=1)
+    loss.prepare_from_student(detector('GFLHead', 6, 0))
+    with pytest.raises(UsageError, match='whose reg_max must be .* has 4 and the teacher 8'):
+        loss.prepare_from_teacher(detector('GFLHead', 8, 1, reg_max=8))
+
+
 def test_without_heads_or_with_other_sizes_it_says_what_to_do():
     batch = features(6, 1), features(8, 2), labelled()
     with pytest.raises(UsageError, match='CrossKDLoss has no heads; use it in a DPKDistiller'):

@@ -11,6 +11,7 @@ from dpk_mm.functional import random_mask
 from dpk_mm.functional.feature_error import channel_scale
 from dpk_mm.models.loss_parts.stage import Stage
 from dpk_mm.models.losses.dpk_loss import DPKLoss
+from dpk_mm.models.losses.kd_loss import KDLoss
 from dpk_mm.modules import CKAMaskRatio, FixedMaskRatio, build_mask
 from dpk_mm.modules.transformer import Attention
 
@@ -168,6 +169,26 @@ def test_a_criterion_config_is_built_and_aligns_the_other_levels_only():
     assert own.criterion.aligned_levels == {0, 1, 2}
 
 
+@pytest.mark.parametrize('kind', ['LevelPKDLoss', 'CWDLoss', 'KDLoss', 'mmrazor.KDLoss', KDLoss])
+def test_a_criterion_that_would_align_hybrids_is_refused(kind):
+    with pytest.raises(
+        UsageError, match='takes no aligned_levels.* take FGDLoss or TeacherHeadLoss'
+    ):
+        _loss(criterion=dict(type=kind))
+
+
+def test_a_criterion_of_ones_own_that_is_told_the_levels():
+    @MODELS.register_module(force=True)
+    class OwnCriterion(Recorder):
+        def __init__(self, **kwargs):
+            super().__init__()
+            self.given = kwargs
+
+    assert _loss(criterion=dict(type='OwnCriterion')).criterion.given == dict(aligned_levels=(1, 2))
+    with pytest.raises(KeyError, match='OwnCriterium'):  # an unknown name is the registry's
+        _loss(criterion=dict(type='OwnCriterium'))
+
+
 def test_different_places_on_both_sides_and_a_resized_student():
     cfg = dict(student_index=0, teacher_index=-1, patch_size=2, resize=True, **TINY)
     loss = _loss(transforms=dict(P5=cfg, P4=None))
@@ -256,6 +277,12 @@ def test_an_index_out_of_range(side, index):
         (dict(P5=None), 'transforms names no stage'),
         (dict(P5=dict(**TINY)), r'transforms\.P5 needs index'),
         (dict(P5=dict(student_index=1, **TINY)), r'transforms\.P5 needs index'),
+        (dict(P5=dict(index='1', **TINY)), r"index of transforms\.P5 must be a whole .* is '1'"),
+        (dict(P5=dict(index=True, **TINY)), r'index of transforms\.P5 must be .* is True'),
+        (
+            dict(P5=dict(index=1, teacher_index=1.0, **TINY)),
+            r"index of transforms\.P5 must be .* in the teacher's recorded tuple, but is 1.0",
+        ),
         (dict(P5=dict(index=1, patchsize=2, **TINY)), r"transforms\.P5: .*'patchsize'"),
         (
             dict(P5=dict(index=1, **{**TINY, 'num_heads': 3})),
@@ -529,6 +556,10 @@ def test_a_classifier_that_does_not_fit_names_the_key():
 @pytest.mark.parametrize(
     ('stage', 'message'),
     [
+        (dict(weight=-1.0), r'transforms\.P5\.weight must be a finite number >= 0, but is -1.0'),
+        (dict(weight=math.nan), r'transforms\.P5\.weight must be a finite number >= 0, but is nan'),
+        (dict(weight='1'), r"transforms\.P5\.weight must be a finite number >= 0, but is '1'"),
+        (dict(weight=True), r'transforms\.P5\.weight must be a finite number >= 0, but is True'),
         (dict(type='DPKTransfrom'), r"transforms\.P5\.type is 'DPKTransfrom'.*'DPKTransform'\?"),
         (dict(mask='gird'), r"transforms\.P5\.mask is 'gird'.* did you mean 'grid'\? Known: rand"),
         (dict(mask=dict(type='scores', score='x')), r"transforms\.P5\.mask\.score is 'x'"),

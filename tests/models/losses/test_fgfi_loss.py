@@ -85,6 +85,20 @@ def test_value_and_gradients_equal_a_slow_formula(student_channels, boxes, compa
     )
 
 
+def test_a_teacher_whose_pyramid_begins_elsewhere():
+    """As a RetinaNet that learns from a Faster R-CNN: the anchors are those of the student's head."""
+    torch.manual_seed(0)
+    student, teacher = features(6, 1), features(6, 2)
+    plain = FGFILoss((0, 1, 2), 6, 6, ANCHORS)
+    levels = [dict(student_index=i, teacher_index=i + 1) for i in range(3)]
+    shifted = FGFILoss(levels, 6, 6, ANCHORS)
+    shifted.load_state_dict(plain.state_dict())
+    finer = torch.zeros(len(teacher[0]), 6, IMAGE[0] // 4, IMAGE[1] // 4)
+    torch.testing.assert_close(
+        shifted(student, [finer, *teacher], samples()), plain(student, teacher, samples())
+    )
+
+
 def test_the_mode_of_the_authors_code():
     torch.manual_seed(0)
     loss = FGFILoss((0, 1, 2), 4, 6, ANCHORS, threshold=0.7, mode='code', loss_weight=1.0)

@@ -83,6 +83,25 @@ def test_the_cells_of_a_map_are_patches():
     torch.testing.assert_close(loss([as_map], [given]), loss([own], [given]))
 
 
+@pytest.mark.parametrize(
+    ('own', 'given', 'found'),
+    [
+        ((3, 196, 5), (3, 576, 5), '196 tokens of the student and 576 tokens of the teacher'),
+        ((3, 5, 14, 14), (3, 577, 5), '196 tokens of the student and 576 tokens of the teacher'),
+        ((3, 5, 4, 6), (3, 5, 6, 4), '4x6 cells of the student and 6x4 cells of the teacher'),
+        ((3, 5, 4, 4), (3, 5, 4, 5), '4x4 cells of the student and 4x5 cells of the teacher'),
+    ],
+)
+def test_patches_of_two_grids_are_refused(own, given, found):
+    """They were cut to one length, so that patches of different places were compared."""
+    extra = 1 if given[1] == 577 else 0
+    loss = ManifoldLoss([dict(index=0, teacher_extra_tokens=extra)])
+    with pytest.raises(
+        UsageError, match=f'one grid of patches on both sides, but stage0 has {found}'
+    ):
+        loss([torch.randn(own)], [torch.randn(given)])
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match='are all 0; set one'):
         ManifoldLoss([dict(index=0)], **only())

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import dpk_mm  # noqa: F401
+from dpk_mm.errors import UsageError
 from dpk_mm.models.losses import ReviewKDLoss
 from dpk_mm.models.losses.reviewkd_loss import hierarchical_context
 from tests.helpers.golden_features import check, feats, fill
@@ -71,3 +72,19 @@ def test_the_warm_up_is_a_factor():
     early = loss([student], [teacher])
     loss.warmup.done = 19
     torch.testing.assert_close(early, 0.25 * loss([student], [teacher]))
+
+
+def test_one_image_is_refused_where_it_is_pooled_and_trained():
+    student, teacher = (x[:1] for x in feats())
+    stage = dict(index=0, student_channels=6, teacher_channels=6)
+    pooled = ReviewKDLoss([dict(stage, pooled=True)])
+    with pytest.raises(UsageError, match='ReviewKDLoss has batch normalisation.*drop_last=True'):
+        pooled([student], [teacher])
+    for loss in (pooled.eval(), ReviewKDLoss([stage])):
+        assert torch.isfinite(loss([student], [teacher]))
+
+
+def test_one_cell_of_the_teacher_is_refused_where_the_student_has_four():
+    loss = ReviewKDLoss([dict(index=0, student_channels=6, teacher_channels=6, scale=2)])
+    with pytest.raises(UsageError, match='found a batch of one image and one cell'):
+        loss([torch.randn(1, 6, 2, 2)], [torch.randn(1, 6, 1, 1)])

@@ -83,6 +83,21 @@ def test_it_is_what_the_teachers_own_preprocessor_gives(student, teacher, channe
     assert torch.equal(own, before)  # the student still reads it
 
 
+@pytest.mark.parametrize('given', [RGB, {}])
+def test_pixels_beyond_an_img_shape_of_another_size_stay(given):
+    """torchvision's transforms of mmpretrain leave the ``img_shape`` of the file, here one smaller than the crop."""
+    images = pixels(sizes=((8, 6), (8, 6)))
+    for image in images:
+        image[:, 7, 5] = 0  # without a normalisation, black is the value of the padding, too
+    said = samples([image[:, :4, :3] for image in images])
+    student, teacher = cls(**given, to_rgb=True, pad_size_divisor=8), cls(**OTHER, pad_value=7)
+    own = student(dict(inputs=images), False)['inputs']
+    found = TeacherInput(student, teacher)(own, said)
+    expected = teacher(dict(inputs=images), False)['inputs']
+    torch.testing.assert_close(found[..., :6], expected, atol=1e-3, rtol=1e-5)
+    assert (found[..., 6:] == 7).all()  # and the padding is padding
+
+
 def test_names_of_other_libraries():
     """mmseg's preprocessor, which is not installed here: ``channel_conversion`` and ``pad_val``."""
     seg = nn.Module()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
 from mmrazor.registry import MODELS
 from torch import nn
 
@@ -101,3 +102,62 @@ def test_a_transformer_teaches_a_student_of_smaller_images():
         Exception, match='expects images of 96x96, but model.teacher_input_size 80x80'
     ):
         MODELS.build(ConfigDict(dict(cfg, teacher_input_size=80)))
+
+
+class HalfOfTheImage(nn.Module):
+    """Finds the upper left quarter of what it is shown, and scales it back as mmdet does."""
+
+    def forward(self, inputs, data_samples, mode):
+        assert mode == 'predict'
+        self.seen = inputs
+        height, width = inputs.shape[-2:]
+        for sample in data_samples:
+            assert sample.keys() == ['proposals']
+            horizontal, vertical = sample.scale_factor
+            box = [0.0, 0.0, width / 2 / horizontal, height / 2 / vertical]
+            sample.pred_instances = InstanceData(bboxes=torch.tensor([box]))
+        return data_samples
+
+
+def test_predictions_are_in_the_coordinates_of_the_file():
+    from mmdet.structures import DetDataSample
+
+    # an image of 20x32 (width x height), enlarged to 40x64 and padded to 64x64
+    meta = dict(scale_factor=(2.0, 2.0), img_shape=(64, 40), batch_input_shape=(64, 64))
+    sample = DetDataSample(metainfo=meta)
+    truth = InstanceData(bboxes=torch.tensor([[1.0, 2, 3, 4]]), unknown=torch.zeros(1))
+    sample.gt_instances, sample.proposals = truth, InstanceData(bboxes=torch.ones(1, 4))
+    teacher, images = HalfOfTheImage(), torch.rand(1, 3, 64, 64)
+    resizing = TeacherResizing((96, 128))
+    (found,) = resizing.predict(teacher, images, [sample])
+    assert torch.equal(teacher.seen, resizing.images(images))
+    # half of 64 pixels of the padded image
+    assert found.pred_instances.bboxes.tolist() == [[0, 0, 16, 16]]
+    assert found is sample and found.gt_instances.bboxes.tolist() == [[1, 2, 3, 4]]
+    assert (found.scale_factor, found.img_shape) == ((2.0, 2.0), (64, 40))
+
+
+def test_a_distillation_shows_the_teacher_resized_images():
+    from mmpretrain.structures import DataSample
+
+    student, teacher = classifier(), classifier(16)
+    teacher['data_preprocessor'] = dict(teacher['data_preprocessor'], std=[51.0] * 3)
+    model = build(distilled(student, teacher, teacher_input_size=(96, 32))).eval()
+    images = torch.rand(2, 3, 64, 64)
+    expected = TeacherResizing((96, 32)).images(5 * images)
+    torch.testing.assert_close(model.input_of_teacher(images), expected)
+    feature = torch.rand(2, 4, 6, 2)
+    assert model.as_student_grid([feature], images.shape[-2:])[0].shape == (2, 4, 4, 4)
+
+    pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    batch = dict(inputs=pixels, data_samples=[DataSample().set_gt_label(i) for i in (3, 1)])
+    with torch.no_grad():
+        found = model.teacher_val_step(batch)
+        seen = TeacherResizing((96, 32)).images(pixels.flip(1) / 51)
+        scores = model.teacher(seen).softmax(1)
+    torch.testing.assert_close(torch.stack([s.pred_score for s in found]), scores)
+    assert [int(s.gt_label) for s in found] == [3, 1]
+
+    same = build(distilled(classifier(), classifier(16))).eval()
+    assert same.input_of_teacher(images) is images
+    assert same.as_student_grid(feature, images.shape[-2:]) is feature
