@@ -160,7 +160,9 @@ def _of_student(cfg: Config, dotted: str) -> str:
     name = parts[1]
     of_algorithm, of_student = {*model, *_arguments(model)}, {*student, *_arguments(student)}
     if is_short(cfg):
-        of_algorithm |= {*SHORT_KEYS}
+        # beside its own keys stand those of the student's config that it inherits
+        own = _arguments(model) or of_algorithm
+        of_algorithm = {*(of_algorithm - of_student), *own, *SHORT_KEYS, 'type', '_scope_'}
     if name in of_algorithm:
         return dotted
     if name not in of_student:

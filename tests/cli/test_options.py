@@ -210,6 +210,20 @@ def test_a_short_config_is_completed(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == ''
 
 
+@pytest.mark.parametrize('key', ['model.architecture.backbone.depth', 'model.backbone.depth'])
+def test_the_student_of_a_config_of_two_lines(tmp_path, monkeypatch, key):
+    """The student's own keys stand in model, too: the base has merged them into it."""
+    monkeypatch.chdir(tmp_path)
+    student = dict(default_scope='mmpretrain', model=classifier(8))
+    Config(student).dump('student.py')
+    model = f"type='DPKDistill', _scope_='mmrazor', architecture=_base_.model, teacher={classifier(16)!r}"
+    text = f"model = dict({model}, teacher_ckpt=None, method='kd', input_size=64)"
+    (tmp_path / 'two.py').write_text(f"_base_ = './student.py'\n{text}\n")
+    cfg = load_config('two.py', {key: 34})
+    assert cfg.model.architecture.backbone.depth == 34 and 'backbone' not in cfg.model
+    assert load_config('two.py').model.architecture.backbone.depth == 18
+
+
 def test_the_keys_of_the_short_form_need_not_stand_in_the_config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = dict(

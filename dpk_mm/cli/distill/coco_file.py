@@ -37,7 +37,8 @@ def read_coco_part(
     """Reads and checks a COCO file.
 
     mmdet numbers the classes by their order in the file, and needs ``area`` and ``iscrowd`` of each box. Where the
-    order is not that of the training file, or something of this is missing, ``content`` holds a corrected copy.
+    order is not that of the training file, something of this is missing, or the ids of the boxes are none for
+    pycocotools, ``content`` holds a corrected copy.
 
     Args:
         name: The part: ``'train'``, ``'val'`` or ``'test'``.
@@ -93,6 +94,14 @@ def read_coco_part(
                 box['area'] = box['bbox'][2] * box['bbox'][3]
             box.setdefault('iscrowd', 0)
         notes.append(f'boxes of {file} lack area or iscrowd: a copy with both is used.')
+    if _need_numbers(boxes):
+        content, changed = content if changed else copy.deepcopy(content), True
+        for number, box in enumerate(content['annotations'], 1):
+            box['id'] = number
+        notes.append(
+            f'the ids of the annotations of {file} are not all different whole numbers from 1 on, which the metric of '
+            'COCO needs: a copy with the ids 1, 2, 3, ... is used.'
+        )
     sizes = tuple((int(image['width']), int(image['height'])) for image in images[:200])
     corrected = content if changed else None
     part = Part(folder, len(images), len(usable), file, sizes, corrected)
@@ -117,6 +126,13 @@ def _load(file: Path) -> dict[str, Any]:
     return content
 
 
+def _need_numbers(boxes: list[Any]) -> bool:
+    """pycocotools takes the id 0 of a box that was found for none, and fails for texts."""
+    ids = [box['id'] for box in boxes]
+    good = all(isinstance(i, int) and not isinstance(i, bool) and i >= 1 for i in ids)
+    return not good or len(set(ids)) < len(ids)
+
+
 def _check_lists(file: Path, images: list[Any], boxes: list[Any], categories: list[Any]) -> None:
     for kind, items, needed in (
         ('images', images, ('id', 'file_name', 'width', 'height')),
@@ -129,7 +145,7 @@ def _check_lists(file: Path, images: list[Any], boxes: list[Any], categories: li
                 raise UsageError(
                     f'--data {file}: {kind}[{number}] has no {lacking[0]}, which COCO files have.'
                 )
-        ids = Counter(item['id'] for item in items)
+        ids = Counter(item['id'] for item in items if kind != 'annotations')
         twice = [key for key, count in ids.items() if count > 1]
         if twice:
             raise UsageError(

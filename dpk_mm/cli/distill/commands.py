@@ -17,6 +17,11 @@ _PROGRAMS = (
 )
 
 
+def log_file(logs: Path, name: str) -> Path:
+    """The log of what is called ``name``."""
+    return logs / f'{name.replace(" ", "_")}.log'
+
+
 class Commands:
     """Runs tools.
 
@@ -69,7 +74,7 @@ class Commands:
         return (self._tools / script).is_file()
 
     def _start(self, name: str, command: Sequence[str], epochs: int | None = None) -> None:
-        log = self._logs / f'{name.replace(" ", "_")}.log'
+        log = log_file(self._logs, name)
         with self._shown.bar(name, epochs) as on_line:
             status = self._run(command, log, Path.cwd(), on_line, lambda: None)
         if status:

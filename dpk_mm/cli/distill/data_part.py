@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,3 +29,14 @@ class Part:
     ann_file: Path | None = None
     sizes: tuple[tuple[int, int], ...] = ()
     content: dict[str, Any] | None = None
+
+    def state(self) -> str:
+        """A short name for what the annotations say: the COCO file, or the list of the files in class folders."""
+        if self.ann_file is not None:
+            return hashlib.sha256(self.ann_file.read_bytes()).hexdigest()[:16]
+        files = sorted(
+            os.path.join(os.path.relpath(folder, self.images), name)
+            for folder, _, names in os.walk(self.images, followlinks=True)
+            for name in names
+        )
+        return hashlib.sha256('\0'.join(files).encode(errors='surrogateescape')).hexdigest()[:16]

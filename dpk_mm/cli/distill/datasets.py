@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from mmengine.config import Config, ConfigDict
 
 from ...errors import UsageError
 from ...fileio import write_text_atomically
+from ...models.pairing import Row
 from .classes import fitting_topk
 from .data_part import Part
 from .own_data import CLASSIFICATION, OwnData
 
 
-def set_datasets(cfg: Config, data: OwnData, folder: Path) -> None:
+def set_datasets(cfg: Config, data: OwnData, folder: Path) -> list[Row]:
     """Sets data sets and evaluators of training, validation and test, in place.
 
     The pipelines stay. Where there is no test part, the test is that of validation.
@@ -26,12 +28,17 @@ def set_datasets(cfg: Config, data: OwnData, folder: Path) -> None:
         data: The data set.
         folder: Where corrected copies of annotation files are written.
 
+    Returns:
+        What was chosen besides.
+
     Raises:
-        UsageError: If the config has no such loaders, or needs masks that the data have not.
+        UsageError: If the config has no such loaders, needs masks that the data have not, or a copy would replace a
+            file of the data.
     """
     for name in ('train', 'val', 'test'):
         if cfg.get(f'{name}_dataloader') is None:
             raise UsageError(f'{cfg.filename} has no {name}_dataloader: take another config.')
+    rows = _set_channels(cfg, data)
     test = 'test' if 'test' in data.parts else 'val'
     for loader, part in (('train', 'train'), ('val', 'val'), ('test', test)):
         node = cfg[f'{loader}_dataloader']
@@ -45,6 +52,7 @@ def set_datasets(cfg: Config, data: OwnData, folder: Path) -> None:
             f'{cfg.filename} learns masks, but not all boxes of --data have a segmentation: take a detector of boxes, '
             'such as Faster R-CNN for Mask R-CNN.'
         )
+    return rows
 
 
 def innermost(dataset: Any) -> list[Any]:
@@ -71,6 +79,11 @@ def _own(data: OwnData, part: Part, name: str, folder: Path) -> dict[str, Any]:
     file, images = part.ann_file, part.images
     if part.content is not None:
         file = folder / f'{name}.json'
+        if any(p.ann_file and p.ann_file.resolve() == file.resolve() for p in data.parts.values()):
+            raise UsageError(
+                f'--data {part.ann_file}: the corrected copy of {name} would replace {file}: name another folder with '
+                '--work-dir.'
+            )
         write_text_atomically(file, json.dumps(part.content))
     root = os.path.commonpath([file.absolute(), images.absolute()])
     meta = dict(metainfo=dict(classes=data.classes))
@@ -114,11 +127,26 @@ def _replaced(dataset: Any, own: dict[str, Any], loader: str) -> ConfigDict:
 def _reading(dataset: Any, own: dict[str, Any]) -> list[Any]:
     """The pipeline; that of a data set of arrays, such as CIFAR, gets what reads a file."""
     pipeline = list(dataset.get('pipeline') or ())
-    if own['type'] == 'CocoDataset' or any(
-        'LoadImage' in str(step.get('type')) for step in pipeline
-    ):
+    if own['type'] == 'CocoDataset' or _reads_files(pipeline):
         return pipeline
     return [dict(type='LoadImageFromFile'), dict(type='Resize', scale=32), *pipeline]
+
+
+def _reads_files(pipeline: Sequence[Any]) -> bool:
+    return any('LoadImage' in str(step.get('type')) for step in pipeline)
+
+
+def _set_channels(cfg: Config, data: OwnData) -> list[Row]:
+    """CIFAR's arrays are RGB, which its configs leave as they are; files are read as BGR."""
+    (dataset, *_) = innermost(cfg.train_dataloader.dataset)
+    arrays = str(dataset.get('type')).rpartition('.')[2] in ('CIFAR10', 'CIFAR100')
+    of_files = data.task != CLASSIFICATION or _reads_files(dataset.get('pipeline') or ())
+    preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
+    if not arrays or of_files or preprocessor is None or preprocessor.get('to_rgb'):
+        return []
+    preprocessor['to_rgb'] = True
+    why = f'image files are read as BGR, the arrays of {dataset.type} are RGB'
+    return [Row('data_preprocessor.to_rgb', 'True', why)]
 
 
 def _evaluator(evaluator: Any, data: OwnData, own: dict[str, Any]) -> Any:

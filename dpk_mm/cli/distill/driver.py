@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,19 +14,29 @@ from mmengine.registry import MODELS, DefaultScope
 from rich.table import Table
 
 from ...checkpoint.student_config import is_distillation, student_config
-from ...errors import UsageError
+from ...errors import UsageError, without_period
 from ...fileio import write_json_atomically
 from ...models.pairing import complete
-from .commands import Commands
+from .commands import Commands, log_file
 from .config_file import plain
 from .gradient_share import scaled_weights
 from .plan import Network, Plan
 from .shown import Shown
-from .stages import STATE_FILE, Stages, digest
+from .stages import Stages, digest
 from .written import STUDENT, TEACHER, beside, check_written, distillation_text, network_text
 
 #: Folders of the trainings in the work folder.
 RUNS = ('teacher', 'student', 'baseline')
+#: What runs beside the stages, with a log of its own.
+_BESIDE = ('export of the teacher', 'report page')
+_DRY, _DRY_TEACHER, _GRADIENTS = 'dry run', f'dry run of the {TEACHER}', 'gradients'
+_FOLDERS = {
+    _DRY: 'dry_run',
+    _DRY_TEACHER: 'dry_run_of_the_teacher',
+    _GRADIENTS: 'gradient_share',
+}
+LOGS = 'logs'
+_SHARE_FILE = 'gradient_share.json'
 RESULTS_FILE = 'results.json'
 REPORT_FILE = 'report.html'
 _PAGE = 'analysis/report_page.py'
@@ -49,20 +60,30 @@ class Driver:
         self._command = command
         self._stages = Stages(self.request.work_dir)
         self._edited = False
+        #: Whether what earlier runs left was removed; a second time would be one too many.
+        self.started_over = False
         self._out = self.request.out
         self._student_file = beside(self._out, STUDENT)
         self._teacher_file = beside(self._out, TEACHER)
+        self._read: dict[tuple[object, ...], str] = {}
+        # once: a file that changes while it is trained on is noticed by the next run
+        parts = plan.data.parts if plan.data else {}
+        self._data = {name: part.state() for name, part in parts.items()}
 
-    def run(self, dry: bool = True) -> None:
+    def run(self, dry: bool = True, fresh: bool = False) -> None:
         """Does all that is missing.
 
         Args:
             dry: Whether to make the dry run.
+            fresh: Whether to start over: what earlier runs left is removed, once the configs are written.
 
         Raises:
             UsageError: If something cannot be done; what was done stays.
         """
-        self._write()
+        self._write(fresh)
+        if fresh:
+            remove_earlier(self.request.work_dir, self._stages, self.request.teacher_ckpt)
+            self.started_over = True
         if dry:
             self._dry_run()
         if not self.request.train:
@@ -81,7 +102,7 @@ class Driver:
 
     # Configs.
 
-    def _write(self) -> None:
+    def _write(self, fresh: bool) -> None:
         plan, shown = self.plan, self._shown
         for note in plan.notes:
             shown.say(f'Note: {note}')
@@ -112,7 +133,8 @@ class Driver:
         self._rows = [row for row in completed.rows if row.what not in (STUDENT, TEACHER)]
         shown.rows(f'The distillation, {self.plan.method}', self._rows)
         self._base = distillation_text(plan, self._rows)
-        self._place(self._out, self._with_weights() or self._base)
+        weighted = None if fresh else self._with_weights()
+        self._place(self._out, weighted or self._base)
         shown.say(f'Config: {self._out}')
 
     def _in_options(self, sentence: str) -> str:
@@ -130,7 +152,10 @@ class Driver:
         return sentence
 
     def _place(self, file: Path, text: str, expected: Config | None = None) -> None:
-        base = self._base if file == self._out else text
+        # what the user asked for: an edited config stays on a machine of other cores, which the text would name
+        base = _code(self._base) if file == self._out else _content(self.plan.student)
+        if file == self._teacher_file:
+            base = f'{_content(self.plan.teacher)} {self.plan.teacher_start}'
         if not self._stages.place(file, text, base):
             self._shown.say(f'{file} was edited: it is used as it is.')
             self._edited = self._edited or file == self._out
@@ -141,13 +166,13 @@ class Driver:
 
     def _dry_run(self) -> None:
         if self.plan.trains_teacher:
-            self._dry(f'dry run of the {TEACHER}', self._teacher_file, self._inputs('teacher'))
+            self._dry(_DRY_TEACHER, self._teacher_file, self._inputs('teacher'))
         # not what was measured since: the weights of the losses need no other dry run
-        text = _text_of(self._out) if self._edited else self._base
-        self._dry('dry run', self._dry_config(), digest(text, *self._plain_texts()))
+        text = self._said(self._out) if self._edited else _code(self._base)
+        self._dry(_DRY, self._dry_config(), digest(text, *self._around()))
 
     def _dry(self, name: str, config: Path, inputs: str) -> None:
-        folder = self.request.work_dir / name.replace(' ', '_')
+        folder = _folder(self.request.work_dir, name)
 
         def action() -> Mapping[str, Any]:
             shutil.rmtree(folder, ignore_errors=True)
@@ -183,9 +208,7 @@ class Driver:
             epochs = self.plan.teacher.cfg.train_cfg.get('max_epochs')
             self._commands.train('teacher', self._teacher_file, folder, epochs)
             best = _best(folder)
-            self._commands.tool(
-                'export of the teacher', 'export_student.py', str(best), checkpoint, '--force'
-            )
+            self._commands.tool(_BESIDE[0], 'export_student.py', str(best), checkpoint, '--force')
             return dict(checkpoint=checkpoint, trained=best.name)
 
         done = self._stages.run('teacher', self._inputs('teacher'), action, folder)
@@ -199,19 +222,19 @@ class Driver:
                 f'--gradient-share sets loss weights in {self._out}, which was edited: set them there and leave the '
                 'option out, or name another file with --out.'
             )
-        out = self.request.work_dir / 'gradient_share.json'
+        out = self.request.work_dir / _SHARE_FILE
         inputs = self._weight_inputs()
 
         def action() -> Mapping[str, Any]:
-            folder = self.request.work_dir / 'gradient_share'
+            folder = _folder(self.request.work_dir, _GRADIENTS)
             self._stages.place(self._out, self._base, self._base)
             self._commands.module(
-                'gradients', 'gradient_share', str(self._out), str(folder), str(out)
+                _GRADIENTS, 'gradient_share', str(self._out), str(folder), str(out)
             )
             shutil.rmtree(folder, ignore_errors=True)
             return json.loads(out.read_text(encoding='utf-8'))
 
-        found = self._stages.run('gradients', inputs, action)
+        found = self._stages.run(_GRADIENTS, inputs, action)
         text = self._with_weights()
         assert text is not None
         weights = ', '.join(
@@ -231,14 +254,14 @@ class Driver:
         return scaled_weights(found['weights'], found['share'], self.request.gradient_share)
 
     def _weight_inputs(self) -> str:
-        return digest(self._base, *self._plain_texts(), self._teacher_state())
+        return digest(_code(self._base), *self._around(), self._teacher_state())
 
     def _with_weights(self) -> str | None:
         """The text of the config with the measured weights; None if there are none."""
         share = self.request.gradient_share
         if share is None:
             return None
-        found = self._stages.result('gradients', self._weight_inputs())
+        found = self._stages.result(_GRADIENTS, self._weight_inputs())
         if found is None:
             return None
         why = (
@@ -311,10 +334,10 @@ class Driver:
     def _inputs(self, role: str) -> str:
         """What a training depends on: its own config, and of the student the teacher as well."""
         if role == 'teacher':
-            return digest(_text_of(self._teacher_file), _content(self.plan.teacher))
+            return digest(self._said(self._teacher_file), *self._states('train', 'val'))
         if role == 'baseline':
-            return digest(_text_of(self._student_file), _content(self.plan.student))
-        return digest(_text_of(self._out), *self._plain_texts(), self._teacher_state())
+            return digest(self._said(self._student_file), *self._states('train', 'val'))
+        return digest(self._said(self._out), *self._around(), self._teacher_state())
 
     def _seconds(self, role: str) -> float | None:
         if role == 'teacher' and not self.plan.trains_teacher:
@@ -323,8 +346,8 @@ class Driver:
         return None if done is None else float(done['seconds'])
 
     def _test(self, role: str, config: Path, checkpoint: str, stamp: object) -> dict[str, float]:
-        name = f'test of the {role}'
-        folder = self.request.work_dir / 'tests' / role
+        name = _test_of(role)
+        folder = _folder(self.request.work_dir, name)
         out = folder / 'metrics.json'
 
         def action() -> Mapping[str, Any]:
@@ -340,8 +363,8 @@ class Driver:
             )
             return dict(metrics=json.loads(out.read_text(encoding='utf-8')))
 
-        network = self.plan.teacher if role == 'teacher' else self.plan.student
-        inputs = digest(_text_of(config), _content(network), checkpoint, stamp)
+        states = self._states('test' if 'test' in self._data else 'val')
+        inputs = digest(self._said(config), *states, checkpoint, stamp)
         return self._stages.run(name, inputs, action)['metrics']
 
     def _show_results(self, results: Mapping[str, Mapping[str, Any]]) -> None:
@@ -372,15 +395,37 @@ class Driver:
             for role in RUNS
             if (self.request.work_dir / role).is_dir() and self._seconds(role) is not None
         ]
-        self._commands.tool('report page', _PAGE, *folders, '--out', str(page))
+        self._commands.tool(_BESIDE[1], _PAGE, *folders, '--out', str(page))
         self._shown.say(f'Report: {page}')
 
     # What a stage depends on.
 
-    def _plain_texts(self) -> Sequence[str]:
+    def _around(self) -> Sequence[str]:
+        """What a distillation depends on beside its own config."""
         files = [self._student_file, *([self._teacher_file] if self.plan.writes_teacher else [])]
-        networks = (self.plan.student, self.plan.teacher)
-        return [*map(_text_of, files), *map(_content, networks)]
+        teacher = [] if self.plan.writes_teacher else [_content(self.plan.teacher)]
+        return [*map(self._said, files), *teacher, *self._states('train', 'val')]
+
+    def _states(self, *parts: str) -> Sequence[str]:
+        """What the annotations of the user's data say."""
+        return [self._data[part] for part in parts if part in self._data]
+
+    def _said(self, file: Path) -> str:
+        """All that a config says, edited or not, but for comments and what belongs to the machine."""
+        configs = (file, self._out, self._student_file, self._teacher_file)
+        key = (file, *(config.read_bytes() for config in configs if config.is_file()))
+        if (
+            key in self._read
+        ):  # reading takes long, and a base that changes meanwhile is noticed by the next run
+            return self._read[key]
+        try:
+            cfg = Config.fromfile(file)
+        except Exception as error:
+            raise UsageError(f'{file} cannot be read: {without_period(error)}.') from error
+        if cfg.get('model', {}).get('teacher') == f'{self._teacher_file.absolute()}':
+            cfg.model.teacher = self._teacher_file.name  # the folder may be moved
+        self._read[key] = _settings(cfg)
+        return self._read[key]
 
     def _teacher_state(self) -> str:
         checkpoint = self.plan.teacher_ckpt
@@ -391,12 +436,50 @@ class Driver:
         return f'{checkpoint} {stamp}'
 
 
-def remove_earlier(work_dir: Path) -> None:
-    """Removes what earlier runs of the command left in a work folder; configs stay."""
-    for name in (*RUNS, 'tests', 'logs', 'dry_run', 'gradient_share', 'data'):
-        shutil.rmtree(work_dir / name, ignore_errors=True)
-    for name in (STATE_FILE, RESULTS_FILE, REPORT_FILE):
-        (work_dir / name).unlink(missing_ok=True)
+def remove_earlier(work_dir: Path, stages: Stages, teacher_ckpt: str | None = None) -> None:
+    """Removes what earlier runs of the command left in a work folder, and forgets their stages; configs stay.
+
+    Only what its stages are known to have written goes: the folder may be one with other things in it. Copies of
+    annotation files under ``data/`` stay: they were written anew for this run.
+
+    Args:
+        work_dir: The work folder.
+        stages: Its stages.
+        teacher_ckpt: A file that this run needs.
+
+    Raises:
+        UsageError: If that file would be removed.
+    """
+    drawn = [name for name in (_DRY, _DRY_TEACHER, _GRADIENTS) if stages.started(name)]
+    trained = [name for name in (*RUNS, *map(_test_of, RUNS)) if stages.started(name)]
+    folders = [_folder(work_dir, name) for name in (*drawn, *trained)]
+    for folder in folders:
+        if teacher_ckpt and folder.resolve() in Path(teacher_ckpt).resolve().parents:
+            raise UsageError(
+                f'--fresh removes {folder}, in which --teacher-ckpt {teacher_ckpt} lies: move the file elsewhere first.'
+            )
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    if drawn or trained:
+        for name in (*drawn, *trained, *_BESIDE):
+            log_file(work_dir / LOGS, name).unlink(missing_ok=True)
+        for name in (RESULTS_FILE, REPORT_FILE, _SHARE_FILE):
+            (work_dir / name).unlink(missing_ok=True)
+    for name in ('tests', LOGS):
+        with contextlib.suppress(OSError):  # not there, or not empty: something else lies in it
+            (work_dir / name).rmdir()
+    stages.forget()  # last: if this is stopped, another --fresh removes the rest
+
+
+def _test_of(role: str) -> str:
+    return f'test of the {role}'
+
+
+def _folder(work_dir: Path, stage: str) -> Path:
+    """What a stage writes to."""
+    if stage.startswith(_test_of('')):
+        return work_dir / 'tests' / stage.removeprefix(_test_of(''))
+    return work_dir / _FOLDERS.get(stage, stage)
 
 
 def parameters(config: Path) -> int:
@@ -421,13 +504,22 @@ def _best(folder: Path) -> Path:
     return Path(last.read_text(encoding='utf-8').strip())
 
 
-def _text_of(file: Path) -> str:
-    return file.read_text(encoding='utf-8') if file.is_file() else ''
-
-
 def _content(network: Network) -> str:
-    """The whole config of a network: the written file says only what differs from the one that it inherits."""
-    return str(plain(network.cfg.to_dict()))
+    return _settings(network.cfg)
+
+
+def _settings(cfg: Config) -> str:
+    """A whole config as text, without the processes of its loaders: another machine may have other cores."""
+    settings = plain(cfg.to_dict())
+    for name in ('train', 'val', 'test'):
+        for key in ('num_workers', 'persistent_workers'):
+            (settings.get(f'{name}_dataloader') or {}).pop(key, None)
+    return str(settings)
+
+
+def _code(text: str) -> str:
+    """A written config without its comments."""
+    return '\n'.join(line for line in text.splitlines() if not line.startswith('#'))
 
 
 def _time(seconds: float) -> str:

@@ -67,6 +67,7 @@ def find_parts(paths: Sequence[str], images: Sequence[str] = ()) -> Found:
         _require_both(files, folder)
         roots = [Path(path) for path in images]
         return _with_images(files, roots, folder)
+    _refuse_other_boxes(folder)
     folders = {
         part: folder / name
         for part, names in PARTS.items()
@@ -89,6 +90,25 @@ def find_parts(paths: Sequence[str], images: Sequence[str] = ()) -> Found:
     raise UsageError(
         f'--data {folder} holds {first_few(inside) or "nothing"}: {_LAYOUTS} was expected.'
     )
+
+
+def _refuse_other_boxes(folder: Path) -> None:
+    """The layouts of YOLO and Pascal VOC would look like class folders of the names images and labels."""
+    yolo = [folder / 'labels', *folder.glob('*/labels'), *folder.glob('labels/*')]
+    voc = [folder / 'Annotations', *folder.glob('*/Annotations')]
+    beside = [folder, *(folder / name for names in PARTS.values() for name in names)]
+    for kind, suffix, places in (
+        ('YOLO', '.txt', [place for place in yolo if not has_images(place)]),
+        ('Pascal VOC', '.xml', [place for place in voc if not has_images(place)]),
+        ('Pascal VOC', '.xml', [place for place in beside if not class_folders(place)]),
+    ):
+        for place in places:
+            file = min(place.glob(f'*{suffix}'), default=None)
+            if file is not None:
+                raise UsageError(
+                    f'--data {folder}: {file} looks like boxes of {kind}, which are not read: convert them to COCO, '
+                    'annotations/train.json and annotations/val.json beside images/.'
+                )
 
 
 def _of_files(files: list[Path], images: list[Path]) -> Found:

@@ -29,6 +29,7 @@ from .schedule import set_batch, set_epochs, set_machine
 
 #: Keys of ``model`` that are the algorithm's and not the student's.
 ALGORITHM_KEYS = {*ARGUMENTS, *SHORT_KEYS} - {'architecture', 'data_preprocessor', 'init_cfg'}
+_LR = 'optim_wrapper.optimizer.lr'
 #: Those that an option says, so that tests and results know of them.
 _OPTIONS = {
     'teacher': '--teacher and --teacher-cfg-options',
@@ -86,10 +87,12 @@ class Plan:
 
     @property
     def writes_teacher(self) -> bool:
-        """Whether the teacher has a config of its own; else it is named."""
-        return (
-            self.data is not None or self.trains_teacher or bool(self.request.teacher_cfg_options)
-        )
+        """Whether the teacher has a config of its own; else it is named, and teaches and is tested as its file says."""
+        request = self.request
+        changed = bool(request.teacher_cfg_options) or request.img_size is not None
+        # the number of workers that this machine has is no reason: elsewhere it would be another config
+        changed = changed or request.workers is not None
+        return self.data is not None or self.trains_teacher or changed
 
 
 def make_plan(request: Request) -> Plan:
@@ -100,7 +103,7 @@ def make_plan(request: Request) -> Plan:
     """
     teacher = find_config(request.teacher, '--teacher')
     student = find_config(request.student, '--student')
-    algorithm, options = _split_options(request.cfg_options)
+    algorithm, options = _split_options(request.cfg_options, request.method)
     networks = (
         Network(teacher, load_config(str(teacher.file), request.teacher_cfg_options, 'work_dirs')),
         Network(student, load_config(str(student.file), options, 'work_dirs')),
@@ -129,7 +132,7 @@ def make_plan(request: Request) -> Plan:
     for network, role, epochs, last in zip(
         networks, ('teacher', 'student'), lengths, given, strict=True
     ):
-        _change(network, role, request, data, epochs)
+        _change(network, role, request, data, epochs, last)
         # once more: what the user says goes over what was chosen
         network.cfg.merge_from_dict(dict(last))
         network.rows[:] = [row for row in network.rows if row.what not in last]
@@ -142,7 +145,8 @@ def make_plan(request: Request) -> Plan:
                 'give two networks of the same classes, or a data set of your own with --data and --train-teacher.'
             )
     _note_size(networks[1], data, request, notes)
-    method = _method(request, algorithm) or METHODS[tasks[0]]
+    named = algorithm.get('method')
+    method = '+'.join(parse_method(named)) if named else request.method or METHODS[tasks[0]]
     return Plan(request, *networks, method, data, checkpoint, start, algorithm, notes)
 
 
@@ -154,11 +158,22 @@ def data_exist(cfg: Config) -> bool:
     return os.path.exists(os.path.join(root, file)) if file else bool(root) and os.path.isdir(root)
 
 
-def _split_options(options: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings of the algorithm, nested, and those of the student's config."""
+def _split_options(
+    options: Mapping[str, Any] | None, method: str | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of the algorithm, nested, and those of the student's config.
+
+    Args:
+        options: Of ``--cfg-options``.
+        method: Of ``--method``, to which options may give settings.
+
+    Raises:
+        UsageError: If an option is that of another one, or two do not go together.
+    """
     algorithm: dict[str, Any] = {}
     others: dict[str, Any] = {}
-    for dotted, value in (options or {}).items():
+    # a whole before its parts, in whatever order they were given
+    for dotted, value in sorted((options or {}).items(), key=lambda item: item[0].count('.')):
         parts = dotted.split('.')
         if parts[0] == 'model' and len(parts) > 1 and parts[1] in _OPTIONS:
             raise UsageError(
@@ -166,10 +181,11 @@ def _split_options(options: Mapping[str, Any] | None) -> tuple[dict[str, Any], d
                 'one that is trained and tested.'
             )
         if parts[0] == 'model' and len(parts) > 1 and parts[1] in ALGORITHM_KEYS:
-            node = algorithm
-            for part in parts[1:-1]:
-                node = node.setdefault(part, {})
-            node[parts[-1]] = value
+            if parts[1] == 'method':
+                value = _named(dotted, value, method)
+                if method is not None:
+                    algorithm.setdefault('method', dict(type=method))
+            _set(algorithm, parts[1:], value, dotted)
         elif parts[:2] == ['model', 'architecture']:
             others['.'.join(['model', *parts[2:]])] = value
         else:
@@ -177,19 +193,40 @@ def _split_options(options: Mapping[str, Any] | None) -> tuple[dict[str, Any], d
     return algorithm, others
 
 
-def _method(request: Request, algorithm: Mapping[str, Any]) -> str | None:
-    """The name of the method that the user has chosen; its settings come with ``--cfg-options``."""
-    if 'method' not in algorithm:
-        return request.method
-    if request.method is not None:
-        raise UsageError(
-            '--method and --cfg-options model.method both name a method: give one of them.'
-        )
-    return '+'.join(parse_method(algorithm['method']))
+def _named(dotted: str, value: Any, method: str | None) -> Any:
+    """A setting of the method; a whole method must not name another one than ``--method``."""
+    if method is not None and dotted in ('model.method', 'model.method.type'):
+        if dotted.endswith('type') or not isinstance(value, Mapping) or 'type' in value:
+            raise UsageError(
+                '--method and --cfg-options model.method both name a method: give one of them.'
+            )
+        return dict(value, type=method)
+    return value
+
+
+def _set(node: dict[str, Any], parts: list[str], value: Any, dotted: str) -> None:
+    """Sets a nested value; the name of a method is a method without settings."""
+    for depth, part in enumerate(parts[:-1]):
+        inner = node.get(part, {})
+        if isinstance(inner, str) and parts[: depth + 1] == ['method']:
+            inner = dict(type=inner)
+        if not isinstance(inner, Mapping):
+            place = '.'.join(['model', *parts[: depth + 1]])
+            raise UsageError(
+                f'--cfg-options {dotted}: {place} is {inner!r}, which has no parts; give {place} as a whole.'
+            )
+        node[part] = dict(inner)  # the option's own dict stays as it is
+        node = node[part]
+    node[parts[-1]] = value
 
 
 def _change(
-    network: Network, role: str, request: Request, data: OwnData | None, epochs: int | None
+    network: Network,
+    role: str,
+    request: Request,
+    data: OwnData | None,
+    epochs: int | None,
+    options: Mapping[str, Any],
 ) -> None:
     cfg, rows = network.cfg, network.rows
     cfg.pop('work_dir', None)
@@ -203,7 +240,7 @@ def _change(
                 f'--data; {first_few(places, most=1)}',
             )
         )
-        set_datasets(cfg, data, request.work_dir / 'data')
+        rows += set_datasets(cfg, data, request.work_dir / 'data')
         for name, part in data.parts.items():
             boxes = f', {part.boxes} boxes' if part.boxes else ''
             rows.append(
@@ -220,7 +257,13 @@ def _change(
                 f'--img-size; {old} in its config, and all sizes of pipelines and hooks are scaled'
             )
             rows.append(Row('image size', str(request.img_size), why))
-    rows += set_batch(cfg, request.batch_size, request.lr, request.gpus)
+    lr = request.lr
+    if isinstance(options.get(_LR), (int, float)):
+        # as --lr: what ends at a rate of its own is scaled from the rate of the file to that of the option
+        lr = options[_LR]
+        given = (Config.fromfile(network.found.file).get('optim_wrapper') or {}).get('optimizer')
+        cfg.optim_wrapper.optimizer.lr = (given or {}).get('lr') or lr
+    rows += set_batch(cfg, request.batch_size, lr, request.gpus)
     rows += set_epochs(cfg, epochs, data.parts['train'].count if data else None, request.gpus)
     rows += set_machine(cfg, request.workers, request.cuda)
     if request.seed is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -71,7 +72,8 @@ def set_batch(cfg: Config, batch_size: int | None, lr: float | None, gpus: int =
 def set_epochs(cfg: Config, epochs: int | None, images: int | None, gpus: int = 1) -> list[Row]:
     """Length of training, with everything that goes by it, in place.
 
-    Milestones, ends of schedules, and hooks that switch something towards the end are scaled in proportion.
+    Milestones, ends of schedules, and hooks that switch something towards the end are scaled in proportion. An epoch is
+    one pass: a data set that repeats its images does so no more.
 
     Args:
         cfg: Of a plain model.
@@ -90,6 +92,12 @@ def set_epochs(cfg: Config, epochs: int | None, images: int | None, gpus: int = 
     by_epoch = 'max_epochs' in loop
     step = cfg.train_dataloader.get('batch_size', 1) * gpus
     steps = None if images is None else -(-images // step)
+    repeating = _repeating(cfg.train_dataloader.get('dataset') or {}) if by_epoch else []
+    if epochs is not None and repeating:
+        old = ', '.join(f'{dataset["times"]}' for dataset in repeating)
+        for dataset in repeating:
+            dataset['times'] = 1
+        rows.append(Row('times of the data set', '1', f'--epochs are passes; {old} in its config'))
     if epochs is not None:
         key = 'max_epochs' if by_epoch else 'max_iters'
         if not by_epoch and steps is None:
@@ -106,11 +114,13 @@ def set_epochs(cfg: Config, epochs: int | None, images: int | None, gpus: int = 
                 loop.dynamic_intervals = None
             interval = 1 if by_epoch else steps
             loop.val_interval = max(interval or 1, min(loop.get('val_interval', 1), new // 10))
+            _cap_checkpoints(cfg, max(interval or 1, new // 10), by_epoch)
             why = f'--epochs; {old} in its config, and milestones are moved in proportion'
             rows.append(Row(f'train_cfg.{key}', str(new), why))
-    whole = (
-        None if steps is None else (loop['max_epochs'] * steps if by_epoch else loop['max_iters'])
-    )
+    whole = None if steps is None else loop.get('max_iters')
+    if steps is not None and by_epoch:
+        times = math.prod(dataset['times'] for dataset in repeating)
+        whole = loop['max_epochs'] * -(-images * times // step)
     if whole is not None:
         rows += _shorten_warmup(cfg, whole)
     return rows
@@ -225,6 +235,40 @@ def _scale_schedule(cfg: Config, factor: float, by_epoch: bool) -> None:
         for key in ('switch_epoch', 'num_last_epochs', 'stop_epoch'):
             if isinstance(hook, dict) and isinstance(hook.get(key), int) and by_epoch:
                 hook[key] = max(1, round(hook[key] * factor))
+        recipes = hook.get('schedule') if isinstance(hook, dict) else None
+        if by_epoch and isinstance(recipes, list) and all(map(_is_recipe, recipes)):
+            hook['schedule'] = _scaled_recipes(recipes, factor)
+
+
+def _is_recipe(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get('action_epoch'), int)
+
+
+def _scaled_recipes(recipes: list[Any], factor: float) -> list[Any]:
+    """``schedule`` of mmpretrain's ``SwitchRecipeHook``, which switches before an epoch and counts them from 1."""
+    scaled: dict[int, Any] = {}
+    for recipe in sorted(recipes, key=lambda recipe: recipe['action_epoch']):
+        epoch = 1 + round((recipe['action_epoch'] - 1) * factor)
+        # the hook takes one for each epoch; of two that fall together the later goes over the earlier
+        scaled[epoch] = ConfigDict({**scaled.get(epoch, {}), **recipe, 'action_epoch': epoch})
+    return list(scaled.values())
+
+
+def _cap_checkpoints(cfg: Config, most: int, by_epoch: bool) -> None:
+    """A training that is stopped goes on from its last checkpoint, which a short one would have only at its end."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint')
+    if isinstance(hook, dict) and bool(hook.get('by_epoch', True)) == by_epoch:
+        hook['interval'] = min(hook.get('interval', -1), most)
+
+
+def _repeating(dataset: Any) -> list[Any]:
+    """The data sets that give their images several times in an epoch, from the outermost on."""
+    found = [dataset] if 'times' in dataset and 'dataset' in dataset else []
+    inner = [dataset.get('dataset'), *(dataset.get('datasets') or ())]
+    return [
+        *found,
+        *(found for part in inner if isinstance(part, dict) for found in _repeating(part)),
+    ]
 
 
 def _shorten_warmup(cfg: Config, whole: int) -> list[Row]:

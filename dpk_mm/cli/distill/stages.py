@@ -49,6 +49,15 @@ class Stages:
         """When a stage was finished, in seconds since the epoch; 0 if it was not."""
         return float((self._stages.get(name) or {}).get('finished_at') or 0)
 
+    def started(self, name: str) -> bool:
+        """Whether a stage was begun here, by whatever settings."""
+        return name in self._stages
+
+    def forget(self) -> None:
+        """Forgets all stages; which configs were written here, and what they said, is still known."""
+        self._stages.clear()
+        self._save()
+
     def run(
         self,
         name: str,
@@ -76,9 +85,14 @@ class Stages:
         stage = self._stages.get(name) or {}
         same = stage.get('inputs') == inputs
         if folder is not None and not same and any(folder.glob('*.pth')):
+            if not self.started(name):  # --fresh would not remove it, either
+                raise UsageError(
+                    f'{folder} holds a training that this command knows nothing of: name another folder with '
+                    '--work-dir, or remove it.'
+                )
             raise UsageError(
-                f'{folder} holds a training with other settings than those of this command: name another folder with '
-                '--work-dir, or start over with --fresh.'
+                f'{folder} holds a training with other settings or data than those of this command: name another '
+                'folder with --work-dir, or start over with --fresh.'
             )
         spent = float(stage.get('seconds') or 0) if same else 0.0
         self._stages[name] = dict(inputs=inputs, seconds=spent)

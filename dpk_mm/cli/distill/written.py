@@ -63,7 +63,7 @@ def distillation_text(
     Args:
         plan: The plan.
         rows: What the short form is completed with.
-        weights: ``loss_weight`` of losses by their names; None for the method's own.
+        weights: ``loss_weight`` of losses by their names; None for those of the method and the plan.
         weights_why: Where they come from.
     """
     request = plan.request
@@ -74,10 +74,10 @@ def distillation_text(
     else:
         teacher = repr(plan.teacher.found.source)
     algorithm = dict(plan.algorithm)
-    if weights:
+    if weights:  # over those of the plan, with which they were measured
         losses = {name: dict(loss_weight=weight) for name, weight in weights.items()}
         algorithm['distiller'] = _merged(
-            dict(distill_losses=losses), algorithm.get('distiller') or {}
+            algorithm.get('distiller') or {}, dict(distill_losses=losses)
         )
     given = [
         '_delete_=True',
@@ -110,10 +110,21 @@ def distillation_text(
             *comment(head),
             f"_base_ = './{student}'",
             '',
-            "custom_imports = dict(imports=['dpk_mm'], allow_failed_imports=False)",
+            f'custom_imports = {literal(_imports(plan.student), 17)}',
             f'model = dict(\n{body})',
             '',
         ]
+    )
+
+
+def _imports(student: Network) -> dict[str, Any]:
+    """The student's imports and our own: mmengine replaces the list that is inherited."""
+    given = student.cfg.get('custom_imports') or {}
+    names = given.get('imports') or []
+    names = [names] if isinstance(names, str) else list(names)
+    return dict(
+        imports=[*(name for name in names if name != 'dpk_mm'), 'dpk_mm'],
+        allow_failed_imports=given.get('allow_failed_imports', False),
     )
 
 
@@ -159,8 +170,9 @@ def _has_lists(node: Any) -> bool:
     return isinstance(node, (list, tuple)) and any(isinstance(item, dict) for item in node)
 
 
-def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(base.get(key), dict)
-        base[key] = _merged(base[key], value) if both else value
-    return base
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged

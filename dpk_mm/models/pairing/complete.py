@@ -12,13 +12,14 @@ from mmengine.config import Config, ConfigDict
 
 from ...errors import UsageError, did_you_mean, first_few
 from ..algorithms import DPKDistill
+from ..teacher.checkpoint import pretrained_file
 from ..teacher.input_size import read_size
 from .checks import check_exchanged, check_images, check_task
 from .classes import class_names, first_difference
 from .inherit import inheritable
 from .levels import LevelPair
 from .losses import METHODS, Fit, levels_for, make_losses, parse_method
-from .networks import Network, read_network
+from .networks import Network, inherited_model, read_network, without_scope
 from .probe import Feature, Look, build, look_at, own_size
 from .records import one_by_one, records_of, shared_levels
 from .rows import Row
@@ -183,12 +184,16 @@ class _Completion:
     def _check_left_over(self, student: Network) -> None:
         """``model`` of a base config, which was merged with the distillation, holds nothing but the student."""
         # what both classes take, such as data_preprocessor, is the base's where it is the student's
-        self.left_over = {
-            k for k, v in self.given.items() if k in student.model and student.model[k] == v
-        }
         known = {*ARGUMENTS, *SHORT_KEYS, 'type', '_scope_'}
-        left = [key for key in self.given if key not in known]
-        other = [key for key in left if self.given[key] != student.model.get(key)]
+        own = {k for k, v in self.given.items() if k in student.model and student.model[k] == v}
+        shared = [k for k in self.given if k in student.model or k not in known]
+        left = [k for k in shared if k not in own and k not in ('type', '_scope_')]
+        # where the student was changed in architecture, the base's unchanged part still stands beside it
+        base = inherited_model(self.cfg.filename) if left else {}
+        own |= {k for k in left if k in base and without_scope(self.given[k]) == base[k]}
+        self.left_over = own
+        other = [k for k in left if k not in own and k not in known]
+        other = [k for k in other if self.given[k] != student.model.get(k)]
         if other:
             raise UsageError(
                 f'model has the keys {first_few(other)}, which DPKDistill does not know and which differ from those '
@@ -338,10 +343,16 @@ class _Completion:
     def _checkpoint(self, teacher: Network) -> str | None:
         if 'teacher_ckpt' in self.given:
             return self.given.teacher_ckpt
-        if teacher.model.get('pretrained'):  # a network of timm brings its weights
+        pretrained = teacher.model.get('pretrained')
+        if pretrained and not isinstance(pretrained, str):  # a network of timm brings its weights
             self._row('teacher_ckpt', None, 'pretrained=True of the teacher')
             return None
         url = published_checkpoint(teacher.name)
+        # of a network of a zoo it is what its training started from
+        own = pretrained or pretrained_file(teacher.model.get('init_cfg'))
+        if url is None and own:
+            self._row('teacher_ckpt', own, 'pretrained or init_cfg of the teacher')
+            return own
         if url is None:
             raise UsageError(
                 f'model.teacher_ckpt is missing, and no zoo names a checkpoint of {teacher.name or "this teacher"}: '

@@ -95,6 +95,31 @@ def read_network(value: Any, key: str, default_scope: str | None) -> Network:
     return network
 
 
+def inherited_model(filename: str | None) -> dict[str, Any]:
+    """``model`` of the plain config that a distillation inherits, without ``_scope_``; empty if there is none.
+
+    Args:
+        filename: The config of the distillation; None, or a file that is gone, for one that was not read from a file.
+    """
+    if not filename or not osp.isfile(filename):
+        return {}
+    for base in Config._get_base_files(filename):
+        file, _ = Config._get_cfg_path(base, filename)
+        model = Config.fromfile(file).get('model')
+        if isinstance(model, Mapping):  # bases have no key in common: it is in one of them
+            return inherited_model(file) if 'architecture' in model else without_scope(model)
+    return {}
+
+
+def without_scope(value: Any) -> Any:
+    """A config's value without ``_scope_``, which mmengine adds to what is inherited from another package."""
+    if isinstance(value, Mapping):
+        return {key: without_scope(item) for key, item in value.items() if key != '_scope_'}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(without_scope, value))
+    return value
+
+
 def with_type(preprocessor: Mapping[str, Any], scope: str) -> ConfigDict:
     """A preprocessor that stands at the top of a config, with the type that mmpretrain's classifiers fill in."""
     settings = ConfigDict(copy.deepcopy(dict(preprocessor)))

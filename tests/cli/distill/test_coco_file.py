@@ -66,7 +66,6 @@ def test_a_good_file(folder):
         (boxes(bbox=None), 'has the bbox None'),
         (boxes(category_id=0), '4 annotations have the category_id 0, but categories has 1, 2'),
         (boxes(image_id=77), '4 annotations have the image_id 77'),
-        (boxes(id=1), 'the id 1 stands more than once in annotations'),
         (
             changed(categories=[dict(id=1, name='a'), dict(id=2, name='a')]),
             'the name a stands more than once',
@@ -116,6 +115,37 @@ def test_what_mmdet_needs_of_each_box_is_added(folder):
     found, _, notes = read(folder, content)
     assert {(b['area'], b['iscrowd']) for b in found.part.content['annotations']} == {(32 * 24, 0)}
     assert 'lack area or iscrowd' in notes[0]
+
+
+@pytest.mark.parametrize(
+    'ids', [[0, 1, 2, 3], ['a', 'b', 'c', 'd'], [1, 1, 2, 3], [1, 2, 3.5, True]]
+)
+def test_ids_that_pycocotools_cannot_use_are_numbers_in_a_copy(folder, ids):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    content = coco_content()
+    for box, key in zip(content['annotations'], ids, strict=True):
+        box['id'] = key
+    before = copy.deepcopy(content)
+    found, _, notes = read(folder, content)
+    corrected = found.part.content
+    assert [box['id'] for box in corrected['annotations']] == [1, 2, 3, 4]
+    for old, new in zip(before['annotations'], corrected['annotations'], strict=True):
+        assert {**old, 'id': new['id']} == new
+    assert len(notes) == 1 and 'a copy with the ids 1, 2, 3, ... is used' in notes[0]
+    # boxes that are found exactly
+    truth = COCO()
+    truth.dataset = corrected
+    truth.createIndex()
+    exact = [
+        dict(image_id=b['image_id'], category_id=b['category_id'], bbox=b['bbox'], score=0.9)
+        for b in before['annotations']
+    ]
+    metric = COCOeval(truth, truth.loadRes(exact), 'bbox')
+    for step in (metric.evaluate, metric.accumulate, metric.summarize):
+        step()
+    assert metric.stats[0] == pytest.approx(1.0)
 
 
 def test_what_a_user_may_want_to_know(folder):

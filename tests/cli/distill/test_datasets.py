@@ -1,7 +1,9 @@
 import json
 
 import pytest
+import torch
 from mmengine.config import Config
+from PIL import Image
 
 from dpk_mm.cli.distill.classes import set_classes
 from dpk_mm.cli.distill.datasets import innermost, needs_masks, set_datasets
@@ -94,6 +96,37 @@ def test_arrays_become_files(tmp_path):
     cfg = applied('resnet18_8xb16_cifar10', data, tmp_path)
     steps = [step.type for step in cfg.train_dataloader.dataset.pipeline]
     assert steps[:2] == ['LoadImageFromFile', 'Resize'] and steps[-1] == 'PackInputs'
+
+
+def test_files_in_place_of_rgb_arrays_are_turned_into_rgb(tmp_path):
+    from mmpretrain.registry import MODELS, TRANSFORMS
+
+    folder = write_class_folders(tmp_path)
+    data = read_data([str(folder)])
+    cfg = Config.fromfile(find_config('resnet18_8xb16_cifar10', '--student').file)
+    rows = set_datasets(cfg, data, tmp_path)
+    assert [(row.what, row.value) for row in rows] == [('data_preprocessor.to_rgb', 'True')]
+    file = folder / 'train' / 'ant' / '0.png'
+    Image.new('RGB', (32, 32), (255, 0, 0)).save(file)
+    step = TRANSFORMS.build(cfg.train_dataloader.dataset.pipeline[0])
+    image = torch.from_numpy(step(dict(img_path=str(file)))['img']).permute(2, 0, 1)
+    settings = dict(cfg.data_preprocessor, type='mmpretrain.ClsDataPreprocessor')
+    seen = MODELS.build(settings)(dict(inputs=[image]))['inputs'][0]
+    red = (255 - cfg.data_preprocessor.mean[0]) / cfg.data_preprocessor.std[0]
+    assert seen[0].mean().item() == pytest.approx(red, abs=1e-3)
+    cfg = Config.fromfile(find_config('resnet18_8xb32_in1k', '--student').file)
+    assert set_datasets(cfg, data, tmp_path) == []
+
+
+def test_a_copy_does_not_replace_the_users_own_file(tmp_path):
+    content = coco_content()
+    del content['annotations'][0]['area']
+    folder = write_coco(tmp_path, content)
+    data = read_data([str(folder)])
+    before = (folder / 'annotations' / 'train.json').read_text()
+    with pytest.raises(UsageError, match='copy of train would replace .*: name another folder'):
+        applied('retinanet_r18_fpn_1x_coco', data, folder / 'annotations')
+    assert (folder / 'annotations' / 'train.json').read_text() == before
 
 
 def test_a_config_without_data(tmp_path):

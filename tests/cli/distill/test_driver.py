@@ -14,13 +14,14 @@ from rich.console import Console
 
 from dpk_mm.cli.distill import driver
 from dpk_mm.cli.distill.commands import Commands
-from dpk_mm.cli.distill.driver import Driver, remove_earlier
+from dpk_mm.cli.distill.driver import Driver
 from dpk_mm.cli.distill.plan import make_plan
 from dpk_mm.cli.distill.request import Request
 from dpk_mm.cli.distill.shown import Shown
+from dpk_mm.cli.distill.stages import STATE_FILE
 from dpk_mm.errors import UsageError
 from dpk_mm.models.pairing import Completed, Row
-from tests.helpers.data_sets import write_coco
+from tests.helpers.data_sets import coco_content, write_coco, write_images
 
 COUNT = driver.parameters
 METRICS = dict(teacher=0.5, baseline=0.3, student=0.4)
@@ -90,15 +91,15 @@ def run(tmp_path):
         cuda=False,
     )
 
-    def driven(**changes):
+    def driven(fresh=False, **changes):
         asked = replace(request, **changes)
         shown = Shown(Console(file=io.StringIO(), width=160))
         tools.names.clear()
         commands = Commands(tmp_path, work / 'logs', shown, run=tools)
-        Driver(make_plan(asked), commands, shown, 'python tools/distill.py').run()
+        Driver(make_plan(asked), commands, shown, 'python tools/distill.py').run(fresh=fresh)
         return shown.console.file.getvalue()
 
-    driven.tools, driven.work = tools, work
+    driven.tools, driven.work, driven.data = tools, work, tmp_path / 'data'
     return driven
 
 
@@ -203,10 +204,100 @@ def test_loss_weights_of_an_edited_config_are_not_measured(run):
     assert 'gradients' not in run.tools.names
 
 
-def test_starting_over(run):
+def test_starting_over_does_all_of_it_again(run):
+    run(**WHOLE)
+    mark = run.work / 'student' / 'of_the_first_run'
+    mark.write_text('')
+    run(fresh=True, **dict(WHOLE, epochs=3))  # other settings, which the configs say as well
+    assert run.tools.names == TRAINED and not mark.exists()
+    run(**dict(WHOLE, epochs=3))
+    assert run.tools.names == []
+
+
+def test_starting_over_leaves_what_others_put_there(run):
+    run(train=False, train_teacher=False)
+    for name in ('data', 'tests', 'logs', 'student'):
+        (run.work / name).mkdir(exist_ok=True)
+        (run.work / name / 'mine.txt').write_text('')
+    run(fresh=True, train=False, train_teacher=False)
+    assert run.tools.names == ['dry_run']
+    assert all(
+        (run.work / name / 'mine.txt').is_file() for name in ('data', 'tests', 'logs', 'student')
+    )
+
+
+def test_copies_of_annotations_outlive_a_new_start(run):
+    content = coco_content()
+    del content['annotations'][0]['area']
+    write_coco(run.data, content)
+    run(train=False, train_teacher=False)
+    run(fresh=True, train=False, train_teacher=False)
+    assert (run.work / 'data' / 'train.json').is_file()
+
+
+def test_nothing_is_removed_for_a_command_that_is_refused(run, monkeypatch, tmp_path):
     run()
-    remove_earlier(run.work)
-    assert not (run.work / 'student').exists() and (run.work / 'distill.py').is_file()
+    before = (run.work / STATE_FILE).read_text()
+
+    def refuse(cfg):
+        raise UsageError('model.method: no.')
+
+    with monkeypatch.context() as patched:
+        patched.setattr(driver, 'complete', refuse)
+        with pytest.raises(UsageError, match='--method: no'):
+            run(fresh=True)
+    checkpoint = run.work / 'teacher' / 'teacher.pth'
+    meta = dict(dataset_meta=dict(classes=('cat', 'dog')))
+    torch.save(dict(meta=meta, state_dict={}), checkpoint)
+    with pytest.raises(UsageError, match='--fresh removes .*teacher, in which --teacher-ckpt'):
+        run(fresh=True, teacher_ckpt=str(checkpoint), train_teacher=False)
+    assert (run.work / 'student' / 'student_best.pth').is_file()
+    assert json.loads((run.work / STATE_FILE).read_text())['stages'] == json.loads(before)['stages']
+
+
+@pytest.mark.parametrize('edited', [False, True])
+def test_another_machine_goes_on(run, monkeypatch, edited):
+    """Loaders get no more processes than there are cores, and the configs say so."""
+    monkeypatch.setattr('os.sched_getaffinity', lambda _: range(2), raising=False)
+    file = run.work / 'distill_student.py'
+    if edited:
+        run(train=False, train_teacher=False)
+        file.write_text(f'{file.read_text()}\ntrain_cfg = dict(val_interval=5)\n')
+    run()
+    before = file.read_text()
+    monkeypatch.setattr('os.sched_getaffinity', lambda _: range(3), raising=False)
+    run()
+    assert run.tools.names == []
+    assert (file.read_text() == before) == edited
+
+
+def test_annotations_of_another_content_are_another_training(run):
+    content = coco_content()
+    run()
+    content['annotations'][0]['bbox'] = [9, 8, 32, 24]
+    write_coco(run.data, content)
+    with pytest.raises(UsageError, match='holds a training with other settings or data'):
+        run()
+
+
+def test_annotations_of_the_test_alone_are_another_test(run):
+    content = coco_content(2, start=200)
+    write_images(run.data / 'images', ['200.png', '201.png'])
+    file = run.data / 'annotations' / 'test.json'
+    file.write_text(json.dumps(content))
+    run()
+    content['annotations'][0]['bbox'] = [9, 8, 32, 24]
+    file.write_text(json.dumps(content))
+    run()
+    assert run.tools.names == ['test_of_the_teacher', 'test_of_the_student']
+
+
+def test_a_config_that_was_broken_by_an_edit_is_one_sentence(run):
+    run(train=False, train_teacher=False)
+    file = run.work / 'distill.py'
+    file.write_text(f'{file.read_text()}\nmodel = dict(\n')
+    with pytest.raises(UsageError, match=r'distill\.py cannot be read: '):
+        run(train=False, train_teacher=False)
 
 
 def test_parameters_of_a_config(run):

@@ -4,7 +4,7 @@ import pytest
 
 from dpk_mm.cli.distill.find_data import find_parts
 from dpk_mm.errors import UsageError
-from tests.helpers.data_sets import coco_content, write_class_folders, write_coco
+from tests.helpers.data_sets import coco_content, write_class_folders, write_coco, write_images
 
 
 def test_annotations_beside_images(tmp_path):
@@ -100,3 +100,30 @@ def test_one_file_is_not_taken_for_two_parts(tmp_path, name, parts):
     if 'val' in name:
         (annotations / 'val.json').unlink()
     assert f'{name}.json has the name of {parts}: name the files' in refused([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ('images', 'boxes', 'kind'),
+    [
+        ('train/images', 'train/labels/0.txt', 'YOLO'),
+        ('images/train', 'labels/train/0.txt', 'YOLO'),
+        ('images', 'labels/0.txt', 'YOLO'),
+        ('JPEGImages', 'Annotations/0.xml', 'Pascal VOC'),
+        ('VOC2007/JPEGImages', 'VOC2007/Annotations/0.xml', 'Pascal VOC'),
+        ('train', 'train/0.xml', 'Pascal VOC'),
+    ],
+)
+def test_boxes_of_other_formats_are_not_taken_for_class_folders(tmp_path, images, boxes, kind):
+    write_images(tmp_path / images, ['0.png'])
+    file = tmp_path / boxes
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('')
+    text = refused([tmp_path])
+    assert f'{file} looks like boxes of {kind}' in text and 'convert them to COCO' in text
+
+
+def test_classes_with_other_files_stay_classes(tmp_path):
+    folder = write_class_folders(tmp_path, ('images', 'labels'))
+    for file in ('train/labels/notes.txt', 'train/about.xml', 'about.xml'):
+        (folder / file).write_text('')
+    assert find_parts([str(folder)]).task == 'classification'

@@ -43,3 +43,27 @@ def test_class_folders_have_to_be_the_same(tmp_path, part):
     words = 'lacks bee' if part == 'val' else 'has bee besides'
     with pytest.raises(UsageError, match=f'{words}, but the class folders'):
         read_data([str(folder)])
+
+
+def test_the_state_of_a_part_is_what_its_annotations_say(tmp_path):
+    folder = write_coco(tmp_path / 'coco')
+    before = read_data([str(folder)]).parts
+    content = coco_content()
+    content['annotations'][0]['bbox'] = [9, 8, 32, 24]  # as many images and boxes
+    write_coco(folder, content)
+    after = read_data([str(folder)]).parts
+    assert before['val'].state() == after['val'].state()
+    assert (
+        after['train'].state()
+        != read_data([str(write_coco(tmp_path / 'coco'))]).parts['train'].state()
+    )
+
+
+def test_the_state_of_class_folders_is_the_list_of_their_files(tmp_path):
+    folder = write_class_folders(tmp_path)
+    before = {name: part.state() for name, part in read_data([str(folder)]).parts.items()}
+    again = write_class_folders(tmp_path / 'elsewhere')
+    assert before == {name: part.state() for name, part in read_data([str(again)]).parts.items()}
+    (folder / 'train' / 'ant' / '0.png').rename(folder / 'train' / 'bee' / '2.png')
+    after = {name: part.state() for name, part in read_data([str(folder)]).parts.items()}
+    assert after['val'] == before['val'] and after['train'] != before['train']

@@ -178,6 +178,71 @@ def test_all_arguments_of_the_distillation_are_its_own():
     assert 'teacher_precision' not in plan.student.cfg.model
 
 
+@pytest.mark.parametrize(
+    ('method', 'options'),
+    [
+        (None, {'model.method': 'kd', 'model.method.tau': 4}),
+        (None, {'model.method.tau': 4, 'model.method': 'kd'}),
+        (None, {'model.method.tau': 4, 'model.method.type': 'kd'}),
+        ('kd', {'model.method.tau': 4}),
+        ('kd', {'model.method': dict(tau=4)}),
+    ],
+)
+def test_settings_of_a_method_go_with_its_name(method, options):
+    plan = make_plan(replace(CLASSIFIERS, method=method, cfg_options=options))
+    assert plan.method == 'kd' and plan.algorithm['method'] == dict(type='kd', tau=4)
+
+
+def test_parts_of_what_has_none():
+    options = {'model.method': ['kd', 'dpk'], 'model.method.tau': 4}
+    text = refused(replace(CLASSIFIERS, cfg_options=options))
+    assert "model.method.tau: model.method is ['kd', 'dpk'], which has no parts" in text
+    options = {'model.method.type': 'kd'}
+    assert 'both name a method' in refused(replace(CLASSIFIERS, method='kd', cfg_options=options))
+
+
+def test_a_whole_goes_before_its_parts():
+    whole = dict(distill_losses=dict(loss_dpk=dict(loss_weight=2)))
+    part = {'model.distiller.distill_losses.loss_dpk.loss_weight': 3}
+    plan = make_plan(replace(DETECTORS, cfg_options={**part, 'model.distiller': whole}))
+    assert plan.algorithm['distiller']['distill_losses']['loss_dpk'] == dict(loss_weight=3)
+    assert whole['distill_losses']['loss_dpk'] == dict(loss_weight=2)
+
+
+def test_where_a_schedule_ends_goes_by_the_learning_rate_of_the_options():
+    request = replace(
+        DETECTORS,
+        teacher='rtmdet_s_8xb32-300e_coco',
+        student='rtmdet_tiny_8xb32-300e_coco',
+        batch_size=16,
+    )
+    options = {'optim_wrapper.optimizer.lr': 0.002}  # 0.004, down to 0.0002, in its config
+    given = make_plan(replace(request, cfg_options=options)).student
+    asked = make_plan(replace(request, lr=0.002)).student
+    for network in (given, asked):
+        assert network.cfg.optim_wrapper.optimizer.lr == 0.002
+        assert network.cfg.param_scheduler[1].eta_min == pytest.approx(0.0001)
+    assert [row.why for row in given.rows if row.what == 'optim_wrapper.optimizer.lr'] == [
+        '--cfg-options'
+    ]
+    end = {**options, 'param_scheduler.1.eta_min': 0.5}
+    given = make_plan(replace(request, cfg_options=end)).student
+    assert given.cfg.param_scheduler[1].eta_min == 0.5
+
+
+@pytest.mark.parametrize(
+    ('change', 'written'),
+    [
+        (dict(img_size=320), True),
+        (dict(workers=0), True),
+        (dict(), False),
+        (dict(epochs=3, batch_size=2, lr=0.1, seed=1), False),
+    ],
+)
+def test_a_teacher_whose_test_is_changed_has_a_config_of_its_own(change, written):
+    assert make_plan(replace(DETECTORS, **change)).writes_teacher == written
+
+
 def test_small_images_that_are_enlarged(tmp_path):
     content = coco_content()
     plan = make_plan(replace(DETECTORS, data=[str(write_coco(tmp_path, content))]))

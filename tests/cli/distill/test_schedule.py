@@ -107,6 +107,52 @@ def test_hooks_at_the_end_go_with_the_epochs():
     assert next(h for h in cfg.custom_hooks if 'num_last_epochs' in h).num_last_epochs == 3
 
 
+def test_recipes_that_are_switched_go_with_the_epochs():
+    cfg = read('mobileone-s1_8xb32_in1k')  # 300 epochs, other pipelines from 37 and 112
+    before = next(h for h in cfg.custom_hooks if 'schedule' in h).schedule
+    assert [recipe.action_epoch for recipe in before] == [37, 112]
+    set_epochs(cfg, 30, None)
+    after = next(h for h in cfg.custom_hooks if 'schedule' in h).schedule
+    assert [recipe.action_epoch for recipe in after] == [5, 12]
+    assert after[1].pipeline == before[1].pipeline
+
+
+def test_recipes_that_fall_together_are_one():
+    recipes = [dict(action_epoch=3, loss='b'), dict(action_epoch=2, loss='a', batch_augments=1)]
+    hook = dict(type='SwitchRecipeHook', schedule=recipes)
+    cfg = Config(dict(train_cfg=dict(max_epochs=300), train_dataloader=dict(), custom_hooks=[hook]))
+    set_epochs(cfg, 3, None)
+    (recipe,) = cfg.custom_hooks[0].schedule
+    assert recipe == dict(action_epoch=1, loss='b', batch_augments=1)
+
+
+def test_a_short_training_has_checkpoints_to_go_on_from():
+    cfg = read('rtmdet_tiny_8xb32-300e_coco')
+    assert cfg.default_hooks.checkpoint.interval == 10
+    set_epochs(cfg, 6, None)
+    assert cfg.default_hooks.checkpoint.interval == cfg.train_cfg.val_interval == 1
+    cfg = read('rtmdet_tiny_8xb32-300e_coco')
+    set_epochs(cfg, 200, None)
+    assert cfg.default_hooks.checkpoint.interval == 10
+    loop = dict(type='IterBasedTrainLoop', max_iters=10**5, val_interval=10**4)
+    hooks = dict(checkpoint=dict(interval=10**4, by_epoch=False))
+    cfg = Config(dict(train_cfg=loop, default_hooks=hooks, train_dataloader=dict(batch_size=2)))
+    set_epochs(cfg, 20, 200)
+    assert cfg.default_hooks.checkpoint.interval == cfg.train_cfg.val_interval == 200
+
+
+def test_an_epoch_is_one_pass():
+    cfg = read('faster-rcnn_r50_fpn_1x_voc0712')  # 4 epochs of three passes each
+    rows = set_epochs(cfg, 4, None)
+    assert cfg.train_dataloader.dataset.times == 1
+    assert [(row.what, row.value) for row in rows] == [('times of the data set', '1')]
+    cfg = read('faster-rcnn_r50_fpn_1x_voc0712')
+    warm_up = dict(type='LinearLR', by_epoch=False, begin=0, end=500)
+    cfg.param_scheduler = [warm_up, *cfg.param_scheduler]
+    assert set_epochs(cfg, None, 100)[0].value == '60 iterations'  # 4 x 3 x 50, and a tenth of it
+    assert cfg.train_dataloader.dataset.times == 3
+
+
 def test_warm_up_takes_no_more_than_a_tenth():
     cfg = read('retinanet_r18_fpn_1x_coco')
     rows = set_epochs(cfg, None, 100)  # 50 iterations an epoch, 600 in all

@@ -48,6 +48,27 @@ def test_checkpoints_of_other_settings_are_not_gone_on_from(tmp_path):
     assert (folder / 'epoch_1.pth').is_file()
 
 
+def test_a_training_that_no_stage_knows_of_is_not_said_to_go_with_fresh(tmp_path):
+    folder = tmp_path / 'student'
+    folder.mkdir()
+    (folder / 'epoch_1.pth').write_text('')
+    with pytest.raises(UsageError, match='knows nothing of: name another folder') as error:
+        Stages(tmp_path).run('student', 'a', dict, folder)
+    assert '--fresh' not in str(error.value)
+
+
+def test_forgotten_stages_are_done_again_and_configs_are_still_known(tmp_path):
+    file = tmp_path / 'config.py'
+    stages = Stages(tmp_path)
+    stages.place(file, 'a = 1', 'a = 1')
+    stages.run('student', 'a', dict)
+    stages.forget()
+    for known in (stages, Stages(tmp_path)):
+        assert not known.started('student') and known.result('student', 'a') is None
+    assert Stages(tmp_path).place(file, 'b = 1', 'b = 1')
+    assert file.read_text() == 'b = 1'
+
+
 def test_a_damaged_state_starts_over(tmp_path):
     (tmp_path / 'stages.json').write_text('{"stages": ')
     assert Stages(tmp_path).result('train', 'a') is None

@@ -83,15 +83,21 @@ def test_a_teacher_of_the_zoo_is_named(tmp_path):
 
 def test_settings_weights_and_rows(own):
     own.algorithm.update(
-        inherit=None, distiller=dict(distill_losses=dict(loss_dpk=dict(loss_weight=9.0)))
+        inherit=None,
+        distiller=dict(distill_losses=dict(loss_dpk=dict(loss_weight=9.0, warmup=3))),
     )
     rows = [Row('records.feats', 'neck', 'found')]
     text = distillation_text(own, rows, dict(loss_dpk=2.5, loss_kd=1.5), 'measured.')
     assert '# loss_weight: measured.' in text and '#   records.feats  neck  found' in text
     own.request.out.write_text(text)
     losses = Config.fromfile(own.request.out).model.distiller.distill_losses
-    # what the user said stands
-    assert (losses.loss_dpk.loss_weight, losses.loss_kd.loss_weight) == (9.0, 1.5)
+    # measured with what the user said, and scaled from there, as the comment says
+    assert losses.loss_dpk == dict(loss_weight=2.5, warmup=3) and losses.loss_kd.loss_weight == 1.5
+    given = own.algorithm['distiller']['distill_losses']['loss_dpk']
+    assert given == dict(loss_weight=9.0, warmup=3)
+    # without measured ones what the user said stands
+    own.request.out.write_text(distillation_text(own, rows))
+    assert Config.fromfile(own.request.out).model.distiller.distill_losses.loss_dpk == given
 
 
 def test_a_config_of_ones_own_is_inherited_by_its_path(tmp_path):
@@ -103,3 +109,30 @@ def test_a_config_of_ones_own_is_inherited_by_its_path(tmp_path):
     )
     assert "_base_ = '../mine/student.py'" in beside(plan.request.out, 'student').read_text()
     check_written(beside(plan.request.out, 'student'), plan.student.cfg)
+
+
+@pytest.mark.parametrize(
+    ('given', 'names', 'may_fail'),
+    [
+        ("dict(imports=['own_parts'], allow_failed_imports=True)", ['own_parts', 'dpk_mm'], True),
+        ("dict(imports='dpk_mm')", ['dpk_mm'], False),
+    ],
+)
+def test_code_of_the_student_is_imported(tmp_path, monkeypatch, given, names, may_fail):
+    """mmengine replaces lists: the student's parts would not be known."""
+    (tmp_path / 'own_parts.py').write_text('')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    base = "_base_ = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'\n"
+    (tmp_path / 'student.py').write_text(f'{base}custom_imports = {given}\n')
+    student = str(tmp_path / 'student.py')
+    plan = written(tmp_path, student=student, teacher='retinanet_r50_fpn_1x_coco')
+    imports = Config.fromfile(plan.request.out).custom_imports
+    assert (imports.imports, imports.allow_failed_imports) == (names, may_fail)
+
+
+def test_a_teacher_is_tested_with_the_size_and_the_workers_that_were_asked_for(tmp_path):
+    plan = written(tmp_path, img_size=320, workers=0, student='retinanet_r18_fpn_1x_coco')
+    cfg = Config.fromfile(beside(plan.request.out, 'teacher'))
+    assert cfg.test_dataloader.num_workers == 0
+    assert min(cfg.test_dataloader.dataset.pipeline[1].scale) == 320
+    assert Path(Config.fromfile(plan.request.out).model.teacher).name == 'distill_teacher.py'

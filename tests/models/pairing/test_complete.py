@@ -249,6 +249,21 @@ def test_a_teacher_without_a_checkpoint():
         complete(short)
 
 
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        (dict(pretrained='some.pth'), 'some.pth'),
+        (dict(init_cfg=dict(type='Pretrained', checkpoint='some.pth')), 'some.pth'),
+        (dict(pretrained=True), None),  # as timm has it
+    ],
+)
+def test_a_checkpoint_that_the_teachers_config_names(given, expected):
+    short = config(classifier(8), classifier(16), 'kd')
+    del short.model['teacher_ckpt']
+    short.model.teacher.update(given)
+    assert complete(short).cfg.model.teacher_ckpt == expected
+
+
 def test_a_checkpoint_of_the_student_and_inheriting():
     student, teacher = yolox(8), yolox(8)
     short = config(student, teacher, 'fgd', 'mmdet')
@@ -275,3 +290,61 @@ def test_sizes_that_are_none(key, size):
     """A text was read digit by digit, and of three numbers the first two counted."""
     with pytest.raises(UsageError, match=f'model.{key} is .* in pixels was expected'):
         complete(config(classifier(8), classifier(16), 'kd', **{key: size}))
+
+
+TWO_LINES = """
+_base_ = './student.py'
+model = dict(
+    _scope_='mmrazor', type='DPKDistill', teacher='teacher.py', teacher_ckpt=None, method='kd',
+    architecture={architecture}, {beside})
+"""
+
+
+@pytest.fixture
+def two_lines(tmp_path, monkeypatch):
+    """Writes a config of two lines on top of a student's own, and reads it."""
+    monkeypatch.chdir(tmp_path)
+    loader = dict(batch_size=4, dataset=dict(pipeline=[dict(type='Resize', scale=(64, 64))]))
+    for name, width in (('student', 8), ('teacher', 16)):
+        content = dict(default_scope='mmpretrain', model=classifier(width), train_dataloader=loader)
+        Config(content).dump(tmp_path / f'{name}.py')
+
+    def read(architecture='_base_.model', beside='', **more):
+        (tmp_path / 'two.py').write_text(TWO_LINES.format(architecture=architecture, beside=beside))
+        if not more:
+            return Config.fromfile(tmp_path / 'two.py')
+        (tmp_path / 'three.py').write_text("_base_ = './two.py'\n")
+        text = f"_base_ = './two.py'\nmodel = {more['model']!r}\n"
+        (tmp_path / 'three.py').write_text(text)
+        return Config.fromfile(tmp_path / 'three.py')
+
+    return read
+
+
+DEEPER = 'dict(_base_.model, backbone=dict(_base_.model.backbone, depth=34))'
+
+
+def test_a_student_of_two_lines_can_be_changed(two_lines):
+    """As docs/any_pair.md says; the unchanged part of the base stands beside it."""
+    cfg = two_lines(DEEPER)
+    assert cfg.model.backbone.depth == 18
+    model = complete(cfg).cfg.model
+    assert model.architecture.backbone.depth == 34 and 'backbone' not in model
+    inherited = two_lines(model=dict(architecture=dict(backbone=dict(depth=34))))
+    assert complete(inherited).cfg.model.architecture == model.architecture
+
+
+def test_a_changed_preprocessor_of_the_student_is_the_one_that_is_used(two_lines):
+    changed = 'dict(_base_.model, data_preprocessor=dict(_base_.model.data_preprocessor, mean=[9]))'
+    model = complete(two_lines(changed)).cfg.model
+    assert model.architecture.data_preprocessor.mean == [9]
+    assert 'data_preprocessor' not in model
+
+
+@pytest.mark.parametrize('architecture', ['_base_.model', DEEPER])
+def test_changes_beside_the_student_are_refused(two_lines, architecture):
+    with pytest.raises(UsageError, match='has the keys backbone, which DPKDistill does not know'):
+        complete(two_lines(architecture, 'backbone=dict(base_channels=16)'))
+    # a config on top of it hides nothing
+    with pytest.raises(UsageError, match='has the keys backbone, which DPKDistill does not know'):
+        complete(two_lines(architecture, 'backbone=dict(base_channels=16)', model=dict()))

@@ -1,7 +1,12 @@
 import pytest
 
 from dpk_mm.errors import UsageError
-from dpk_mm.models.pairing.networks import read_network, with_type
+from dpk_mm.models.pairing.networks import (
+    inherited_model,
+    read_network,
+    with_type,
+    without_scope,
+)
 
 NAME = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 MODEL = dict(type='RetinaNet', backbone=dict(type='ResNet', depth=18))
@@ -90,3 +95,26 @@ def test_pretrained_weights_of_a_student_are_not_left_out_in_silence():
     with pytest.raises(UsageError, match="the student's checkpoint as model.student_ckpt"):
         read_network(named, 'model.architecture', None)
     assert read_network(named, 'model.teacher', None).name == named['cfg_path']
+
+
+def test_what_a_distillation_inherits(tmp_path):
+    two, three = tmp_path / 'two.py', tmp_path / 'three.py'
+    text = f"_base_ = {NAME!r}\nmodel = dict(_delete_=True, type='X', architecture=_base_.model)\n"
+    two.write_text(text)
+    three.write_text("_base_ = './two.py'\nmodel = dict(method='kd')\n")
+    expected = without_scope(read_network(NAME, 'model.teacher', None).model)
+    del expected['data_preprocessor']['type'], expected['type']
+    for file in (two, three):
+        found = inherited_model(str(file))
+        assert found.pop('type') == 'RetinaNet'
+        del found['data_preprocessor']['type']
+        assert found == expected
+    assert inherited_model(None) == inherited_model(str(tmp_path / 'gone.py')) == {}
+    plain = tmp_path / 'plain.py'
+    plain.write_text('model = dict()\n')
+    assert inherited_model(str(plain)) == {}
+
+
+def test_values_without_scopes():
+    value = dict(_scope_='mmdet', parts=[dict(_scope_='mmdet', size=(1, 2))])
+    assert without_scope(value) == dict(parts=[dict(size=(1, 2))])
