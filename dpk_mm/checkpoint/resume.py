@@ -55,6 +55,17 @@ def read_training_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     return checkpoint
 
 
+def is_first_rank() -> bool:
+    """Whether this process is the one that speaks, as told before the process group is made."""
+    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))) == 0
+
+
+def has_checkpoint(work_dir: str | os.PathLike[str]) -> bool:
+    """Whether a training left something in a folder to go on from, be it damaged or gone since."""
+    folder = Path(work_dir)
+    return bool(numbered_checkpoints(folder)) or _named_last(folder) is not None
+
+
 def prepare_resume(cfg: Config) -> str | None:
     """Sets in a config which checkpoint it is resumed from; does nothing without ``cfg.resume``.
 
@@ -73,7 +84,7 @@ def prepare_resume(cfg: Config) -> str | None:
         UsageError: If the given file, or every checkpoint of the folder, cannot be read.
         FileNotFoundError: If the given file does not exist.
     """
-    first_rank = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))) == 0
+    first_rank = is_first_rank()
     if first_rank:
         remove_leftovers(cfg.work_dir)
     if not cfg.get('resume'):
@@ -83,6 +94,7 @@ def prepare_resume(cfg: Config) -> str | None:
     else:
         found = _read_newest(Path(cfg.work_dir), warn=first_rank)
         if found is None:
+            cfg.resume = False  # else hooks would take the new start for a resumed one
             return None
         path, state = found
         cfg.load_from = path

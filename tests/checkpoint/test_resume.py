@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 
 import dpk_mm  # noqa: F401
-from dpk_mm.checkpoint.resume import prepare_resume, read_training_state
+from dpk_mm.checkpoint.resume import has_checkpoint, prepare_resume, read_training_state
 from dpk_mm.errors import CheckpointError, DamagedCheckpointError, UsageError
 
 
@@ -117,6 +117,18 @@ def test_a_work_folder_that_was_moved(run):
 def test_none_at_all_is_a_new_start(tmp_path):
     cfg = config(tmp_path / 'new')
     assert prepare_resume(cfg) is None and cfg.get('load_from') is None
+    assert cfg.resume is False
+
+
+def test_what_counts_as_something_to_resume_from(tmp_path):
+    assert not has_checkpoint(tmp_path / 'new')
+    (tmp_path / 'best_acc_epoch_1.pth').touch()
+    assert not has_checkpoint(tmp_path)
+    (tmp_path / 'last_checkpoint').write_text('gone.pth')
+    assert has_checkpoint(tmp_path)
+    (tmp_path / 'last_checkpoint').unlink()
+    write(tmp_path / 'iter_3.pth')
+    assert has_checkpoint(tmp_path)
 
 
 def test_none_that_can_be_read_is_an_error(run):

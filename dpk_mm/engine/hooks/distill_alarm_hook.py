@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dpk_mm.checkpoint.student_config import unwrap
 from dpk_mm.errors import UsageError
 
+from ...models.loss_parts.module_warmup import ModuleWarmup
 from ...models.loss_parts.warmup import Warmup
 from ...models.losses import DPKLoss
 from ..metrics import numbers
@@ -43,7 +44,8 @@ class DistillAlarmHook(Hook):
     - The gradient share, which is the norm of the gradient of all distillation losses on the student's parameters over
       that of its own losses, is below ``low``, or above ``high``, in every measurement of a whole pass over the
       training data (and in at least 3). It is logged as ``train/gradient_share/distill``. Passes of a loss's warm-up
-      do not count, nor does anything after a ``StopDistillHook`` stopped the distillation.
+      and iterations of a ``module_warmup`` do not count, nor does anything after a ``StopDistillHook`` stopped the
+      distillation.
     - The teacher's metric is below the student's. The teacher is evaluated once, with the first validation, by
       :func:`~dpk_mm.engine.runner.teacher_metrics.try_to_evaluate_teacher`; where it cannot be, as with other classes,
       one line says so. A ``TeacherCheckHook`` of the run that evaluated the whole set is asked instead.
@@ -122,6 +124,7 @@ class DistillAlarmHook(Hook):
             return
         modules = list(model.modules())
         self._warmups = [w for m in modules if isinstance(w := getattr(m, 'warmup', None), Warmup)]
+        self._module_warmups = [module for module in modules if isinstance(module, ModuleWarmup)]
         self._losses = [module for module in modules if isinstance(module, DPKLoss)]
         try:
             length: int | None = iterations_of_a_pass(runner.train_loop.dataloader)
@@ -234,7 +237,9 @@ class DistillAlarmHook(Hook):
         share = distill / own if own else math.inf
         if math.isfinite(share):
             runner.message_hub.update_scalar(f'train/{SHARE}', share)
-        if any(w.passes and w.done is not None and w.factor() < 1 for w in self._warmups):
+        if any(w.passes and w.done is not None and w.factor() < 1 for w in self._warmups) or any(
+            map(_warms_up, self._module_warmups)
+        ):
             self._share.forget()
             return
         found = self._share.update(runner.iter, share)
@@ -253,6 +258,13 @@ class DistillAlarmHook(Hook):
         if kind not in self.alarms:
             self.alarms[kind] = text
             runner.logger.warning(f'DistillAlarmHook: {text}')
+
+
+def _warms_up(warmup: ModuleWarmup) -> bool:
+    """Whether the feature of any stage is still detached, so that the share means nothing."""
+    if warmup.iteration is None or warmup.iteration >= warmup.iterations:
+        return False
+    return warmup.limit is None or not bool(warmup.ended.all())
 
 
 def gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> float:

@@ -226,7 +226,9 @@ class GradientShareHook(Hook):
                 f'GradientShareHook: {self.loss} is given no feature of the student that has a gradient, so there is '
                 'nothing to weigh; record features of a part that is trained, or take the hook out.'
             )
-        if not on_every_rank(bool(seen), losses):
+        # A forward pass that fails inside the loss itself was given its features, and has no loss.
+        whole = bool(seen) and total(losses, f'distill.{self.loss}') is not None
+        if not on_every_rank(whole, losses):
             return  # a forward pass has failed, on whatever rank
         if getattr(unwrap(runner.model), 'distillation_stopped', False):
             return

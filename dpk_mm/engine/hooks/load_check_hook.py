@@ -57,6 +57,8 @@ class LoadCheckHook(Hook):
         distilled = any(name.startswith(STUDENT_PREFIX) for name in state)
         if distilled and not hasattr(model, STUDENT_PREFIX[:-1]):
             checkpoint['state_dict'] = student_state_dict(state)
+            # The average begins with the student: mmpretrain's EMAHook would look for the names of the distillation.
+            checkpoint.pop('ema_state_dict', None)
             runner.logger.info(f'Of {runner._load_from}, a distillation, the student is used.')
 
 
@@ -81,6 +83,7 @@ def _check_resumed(model: nn.Module, state: dict[str, Any], source: str) -> None
 
 def _check_optimizers(runner: Runner, checkpoint: dict[str, Any]) -> None:
     """torch raises for another number of parameters, and at the first step for the state of another optimizer."""
+    _check_parts(runner, checkpoint)
     for name, own, found in _optimizers(runner, checkpoint):
         sizes = [[len(group['params']) for group in groups] for groups in (found, own)]
         kinds = [set().union(*groups) - _COMMON for groups in (found, own)]
@@ -96,6 +99,32 @@ def _check_optimizers(runner: Runner, checkpoint: dict[str, Any]) -> None:
             f'and the config {said[1]}; resume with the optim_wrapper that it was trained with, or start anew from its '
             f'weights with --cfg-options load_from={runner._load_from}, without --resume.'
         )
+
+
+def _check_parts(runner: Runner, checkpoint: dict[str, Any]) -> None:
+    """mmengine raises for several optimizers where there is one, and torch for a loss scale that was none."""
+    states, wrapper = checkpoint.get('optimizer'), runner.optim_wrapper
+    if not isinstance(states, dict) or not isinstance(wrapper, (OptimWrapper, OptimWrapperDict)):
+        return
+    source = runner._load_from
+    anew = (
+        f'or start anew from its weights with --cfg-options load_from={source}, without --resume.'
+    )
+    several = isinstance(wrapper, OptimWrapperDict)
+    if not several and 'param_groups' not in states:
+        raise UsageError(
+            f'--resume: {source} is of several optimizers, {", ".join(states)}, and the config has one: resume with '
+            f'the optim_wrapper that it was trained with, {anew}'
+        )
+    for name, part in wrapper.items() if several else [('optim_wrapper', wrapper)]:
+        state, key = (states.get(name), f'optim_wrapper.{name}') if several else (states, name)
+        scaler = getattr(part, 'loss_scaler', None)
+        scales = scaler is not None and scaler.is_enabled()
+        if scales and isinstance(state, dict) and state.get('loss_scaler') == {}:
+            raise UsageError(
+                f'--resume: {source} was trained without a loss scale, as with --amp bf16, and '
+                f'{key} of the config has one: resume with --amp bf16, {anew}'
+            )
 
 
 def _compare_settings(runner: Runner, checkpoint: dict[str, Any]) -> None:

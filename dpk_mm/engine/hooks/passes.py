@@ -32,8 +32,10 @@ def iterations_of_a_pass(loader: Any) -> int:
     Raises:
         UsageError: If the data have no length.
     """
+    # With a batch sampler (AspectRatioBatchSampler) torch gives the loader an unused one of all samples.
+    sampler = getattr(getattr(loader, 'batch_sampler', None), 'sampler', loader.sampler)
     try:
-        length, samples, drawn = len(loader), len(loader.dataset), len(loader.sampler)
+        length, samples, drawn = len(loader), len(loader.dataset), len(sampler)
     except TypeError:
         raise UsageError(
             'train_dataloader.dataset has no length, so there is no pass over the data by which a schedule could count '

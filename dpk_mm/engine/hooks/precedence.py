@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -13,7 +14,8 @@ from ...errors import UsageError
 def gives_way(hook: Hook, kind: type[Hook], key: str, runner: Any) -> bool:
     """Settles which of two hooks of a kind works, where a config has one by default and a user names another.
 
-    mmengine registers the default hooks first. The one that gives way is made to do nothing from now on.
+    The default one is told by its type; where both are of that type it is the first one, since mmengine registers the
+    default hooks first. The one that gives way is made to do nothing from now on.
 
     Args:
         hook: One of them.
@@ -30,17 +32,20 @@ def gives_way(hook: Hook, kind: type[Hook], key: str, runner: Any) -> bool:
     hooks = [other for other in getattr(runner, 'hooks', ()) if isinstance(other, kind)]
     if len(hooks) < 2:
         return False
-    by_default = (runner.cfg.get('default_hooks') or {}).get(key) is not None
-    if len(hooks) > 2 or not by_default:
+    default_cfg = (runner.cfg.get('default_hooks') or {}).get(key)
+    if len(hooks) > 2 or default_cfg is None:
         names = ' and '.join(type(other).__name__ for other in hooks)
         raise UsageError(
             f'{names} would do the same work in one run; keep one of them, best as default_hooks = '
             f"dict({key}=dict(type='mmrazor....')), which merges by its key."
         )
-    if hook is not hooks[0]:
+    default, other = hooks
+    if type(other).__name__ == _name(default_cfg) != type(default).__name__:
+        default, other = other, default  # the user's has a higher priority
+    if hook is not default:
         return False
     print_log(
-        f'{type(hooks[1]).__name__} of custom_hooks takes the place of {type(hook).__name__} in '
+        f'{type(other).__name__} of custom_hooks takes the place of {type(hook).__name__} in '
         f'default_hooks.{key}.',
         'current',
     )
@@ -48,6 +53,11 @@ def gives_way(hook: Hook, kind: type[Hook], key: str, runner: Any) -> bool:
         if hasattr(hook, point):
             setattr(hook, point, _nothing)
     return True
+
+
+def _name(cfg: Any) -> str | None:
+    kind = cfg.get('type') if isinstance(cfg, Mapping) else type(cfg)
+    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:

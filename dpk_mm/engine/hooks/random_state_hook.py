@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import get_rank
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
+
+from .kept_state_hook import VALIDATED, KeptStateHook
 
 # What a seed is for; it keeps the streams of one run apart.
 _EPOCH, _ITERATION, _BATCH = range(3)
@@ -174,9 +176,20 @@ class ValidationAtResumeHook(Hook):
     A checkpoint is written before the validation of its epoch, and knows nothing of what that
     changes: the best score so far, a schedule that looks at it, the log. Whether it had ended when
     the run was stopped cannot be told from the checkpoint, and a second time gives the same.
+
+    Where ``CheckpointHook(save_best=...)`` wrote the checkpoint again after the validation, it knows all that, and a
+    second time would count twice (``ReduceOnPlateau``); then only an ``EarlyStoppingHook``, which comes after the
+    writing, is told the metrics again.
     """
 
     priority = 'LOWEST'  # the other hooks are ready then
+
+    def __init__(self) -> None:
+        self._validated: dict[str, Any] | None = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Remembers which validation a checkpoint holds."""
+        self._validated = checkpoint.get(VALIDATED)
 
     def before_train(self, runner: Runner) -> None:
         """Validates, if the loop would have after the epoch or iteration of the checkpoint."""
@@ -188,11 +201,21 @@ class ValidationAtResumeHook(Hook):
             return
         if by_epoch and loop.iter != loop.epoch * len(loop.dataloader):
             return  # inside an epoch
+        if self._validated is not None and self._validated['iter'] == loop.iter:
+            _tell_early_stopping(runner, self._validated['metrics'])
+            return
         loop._decide_current_val_interval()
         done, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
         if done >= loop.val_begin and (done % loop.val_interval == 0 or done == last):
             runner.logger.info('Validates first: the checkpoint is from before its validation.')
             runner.val_loop.run()
+
+
+def _tell_early_stopping(runner: Runner, metrics: dict[str, float]) -> None:
+    writing = [i for i, hook in enumerate(runner.hooks) if isinstance(hook, CheckpointHook)]
+    for hook in runner.hooks[max(writing, default=-1) + 1 :]:
+        if isinstance(hook, EarlyStoppingHook):
+            hook.after_val_epoch(runner, metrics)
 
 
 def _run_later(loop: EpochBasedTrainLoop, first: int, idx: int, data_batch: Any) -> None:
@@ -202,8 +225,9 @@ def _run_later(loop: EpochBasedTrainLoop, first: int, idx: int, data_batch: Any)
 def make_resumable(runner: Runner) -> Runner:
     """Makes a run that is stopped and resumed end as one that was not.
 
-    The Runner gets the hooks :class:`RandomStateHook` and :class:`ValidationAtResumeHook`, and data
-    loaders with :class:`SeededBatches`.
+    The Runner gets the hooks :class:`RandomStateHook`, :class:`ValidationAtResumeHook` and
+    :class:`~dpk_mm.engine.hooks.kept_state_hook.KeptStateHook`, and data loaders with
+    :class:`SeededBatches`.
 
     Args:
         runner: Not trained yet.
@@ -228,5 +252,6 @@ def make_resumable(runner: Runner) -> Runner:
     # On the object, since loops build their loaders, and loops of iterations start them at once.
     runner.build_dataloader = build_seeded
     runner.register_hook(RandomStateHook())
+    runner.register_hook(KeptStateHook())
     runner.register_hook(ValidationAtResumeHook())
     return runner

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,25 +45,32 @@ class StudentCheckpointHook(Hook):
     well, unless that file is from a later iteration than the one resumed from.
 
     Args:
-        save_best: The metric that decides; ``'auto'`` is the first one of the validation.
+        save_best: The metric that decides; ``'auto'`` is the first one of the validation of which ``rule`` is known;
+            where there is none (LVIS' ``bbox_AP``, ``PQ``, ``Recall@1``), the log says so once, and only the last
+            student is written.
         rule: ``'greater'`` or ``'less'`` is better; by default mmengine's ``CheckpointHook`` infers it
             from the name of the metric.
 
     Raises:
-        ValueError: If the rule cannot be inferred from the name of the metric.
-        UsageError: (a ValueError) Before training, if the model has no student in it (``architecture``), or the hook
-            stands in the config twice.
+        ValueError: If the rule cannot be inferred from the name of the metric that ``save_best`` names.
+        UsageError: (a ValueError) If ``rule`` is another word. Before training, if the model has no student in it
+            (``architecture``), or the hook stands in the config twice.
     """
 
     # After a validation, before EMAHook (NORMAL; 49 in mmdet's configs) takes its weights back.
     priority = 'ABOVE_NORMAL'
 
     def __init__(self, save_best: str = 'auto', rule: str | None = None) -> None:
+        if rule not in (None, 'greater', 'less'):
+            raise UsageError(
+                f"StudentCheckpointHook: rule must be 'greater' or 'less', but is {rule!r}."
+            )
         self.metric: str | None = None
         self.best: float | None = None
         self.rule = rule
         self._config_text: str | None = None
         self._training = False
+        self._said_unknown = False
         if save_best != 'auto':
             self._choose_metric(save_best)
 
@@ -69,6 +78,13 @@ class StudentCheckpointHook(Hook):
         # mmengine's inference of the rule, with its error for a name that it cannot tell
         self._is_better = CheckpointHook(save_best=name, rule=self.rule).is_better_than[name]
         self.metric = name
+
+    def _choose_first(self, names: Iterable[str]) -> None:
+        # A training that was started without naming a metric does not end for want of one.
+        for name in names:
+            with suppress(ValueError):
+                self._choose_metric(name)
+                return
 
     def before_train(self, runner: Runner) -> None:
         """Checks the model, and looks at the best student of a run that is resumed."""
@@ -95,8 +111,17 @@ class StudentCheckpointHook(Hook):
         if not self._training or not metrics:  # mmdet gives no metrics where nothing was detected
             return
         found = numbers(metrics)
+        if self.metric is None:
+            self._choose_first(found)
         if self.metric is None and found:
-            self._choose_metric(next(iter(found)))
+            if not self._said_unknown:
+                self._said_unknown = True
+                runner.logger.warning(
+                    f'{BEST_FILE} is not written: whether more or less is better does not follow from the names of the '
+                    f'metrics, {", ".join(found)}; set save_best and rule of StudentCheckpointHook, as in '
+                    f"default_hooks = dict(student_checkpoint=dict(save_best={next(iter(found))!r}, rule='greater'))."
+                )
+            return
         value = None if self.metric is None else found.get(self.metric)
         if value is None:
             runner.logger.warning(
@@ -144,7 +169,9 @@ class StudentCheckpointHook(Hook):
         if name is None or value is None or (self.metric is not None and name != self.metric):
             return
         if self.metric is None:
-            self._choose_metric(name)
+            self._choose_first([name])
+        if self.metric is None:  # the rule is no longer in the config
+            return
         if self.best is None or self._is_better(value, self.best):
             self.best = float(value)
 

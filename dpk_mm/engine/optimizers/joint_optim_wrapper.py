@@ -139,10 +139,13 @@ class JointOptimWrapper(OptimWrapperDict):
             return
         # AmpOptimWrapper.step would change the scale between two optimizers whose gradients carry the same one.
         scaler = self._first.loss_scaler
+        # All before the first step: a skipped batch drops the gradients of every part there (NonFiniteGuard), and the
+        # scaler fails for an optimizer none of whose gradients it has seen.
         for wrapper in self._stepping():
+            scaler.unscale_(wrapper.optimizer)
             if wrapper.clip_grad_kwargs:
-                scaler.unscale_(wrapper.optimizer)
                 wrapper._clip_grad()
+        for wrapper in self._stepping():
             scaler.step(wrapper.optimizer, **kwargs)
         scaler.update(self._first._scale_update_param)
 

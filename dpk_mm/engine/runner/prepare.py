@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
 
+from ...checkpoint.resume import has_checkpoint, is_first_rank
 from ...checkpoint.student_config import student_config
 from ...errors import UsageError
 from .tta import enable_tta
 
 PICKLE_SUFFIXES = ('.pkl', '.pickle')
+#: What the names of configs end in that a test leaves in its work folder.
+TEST_SUFFIX = '_test.py'
 
 
 def prepare_config(
@@ -35,7 +39,8 @@ def prepare_config(
     Args:
         cfg: What :func:`load_config` returned.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
-        resume: ``'auto'`` for the newest checkpoint in the work folder, or a checkpoint file.
+        resume: ``'auto'`` for the newest checkpoint in the work folder, or a checkpoint file. Where the folder has
+            none, a config with ``load_from`` starts from that.
         amp: Whether to train in mixed precision: True is float16 with a dynamic loss scale unless
             the config names another ``dtype``; ``'fp16'`` is that by name; ``'bf16'`` is bfloat16 without
             a loss scale, also without a GPU.
@@ -79,9 +84,21 @@ def prepare_config(
                 f'--resume: there is no checkpoint {resume}; --resume without a file takes the '
                 f'newest one in {cfg.work_dir}'
             )
-        cfg.resume = True
-        cfg.load_from = None if resume == 'auto' else resume
+        start = cfg.get('load_from')
+        # mmengine has one setting for both: what is resumed from would take the place of the starting weights.
+        if resume == 'auto' and start and not has_checkpoint(cfg.work_dir):
+            cfg.resume = False
+            if is_first_rank():
+                print(
+                    f'--resume: there is no checkpoint in {cfg.work_dir}: the training starts anew, from load_from = '
+                    f'{start} of the config.',
+                    file=sys.stderr,
+                )
+        else:
+            cfg.resume = True
+            cfg.load_from = None if resume == 'auto' else resume
     _check_starts(cfg)
+    _check_schedulers(cfg)
     if no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         _check_needs_no_validation(cfg)
@@ -146,6 +163,21 @@ def prepare_test_config(
     return cfg
 
 
+def named_for_test(cfg: Config) -> Config:
+    """The config of a test under another name, ``NAME_test.py``: the Runner writes it to the work folder.
+
+    By default that is the folder of the training, whose own config would be replaced by that of the student alone.
+
+    Args:
+        cfg: Of :func:`prepare_test_config`; it is left unchanged, and messages go on naming the file.
+    """
+    named = copy.copy(cfg)
+    if cfg.filename is not None:
+        path = Path(cfg.filename)
+        object.__setattr__(named, '_filename', str(path.with_name(f'{path.stem}{TEST_SUFFIX}')))
+    return named
+
+
 def _check_starts(cfg: Config) -> None:
     """Two settings that give the student its first weights: the one that is loaded last would win."""
     if cfg.get('resume') or not cfg.get('load_from'):
@@ -161,6 +193,24 @@ def _check_starts(cfg: Config) -> None:
                 f'load_from = {cfg.load_from} would replace the weights that model.{key} gives the student: '
                 f'leave one of them out (--cfg-options load_from=None, or model.{key}=None){other}.'
             )
+
+
+def _check_schedulers(cfg: Config) -> None:
+    """A dict of schedules needs one for each part of the optimizer wrapper; mmengine raises a KeyError."""
+    schedulers, wrapper = cfg.get('param_scheduler'), cfg.get('optim_wrapper')
+    if not isinstance(schedulers, dict) or 'type' in schedulers or not isinstance(wrapper, dict):
+        return
+    prefix = 'optim_wrapper.'
+    parts = [key.removeprefix(prefix) for key in _optim_wrappers(cfg) if key.startswith(prefix)]
+    found = f'param_scheduler is a dict of {", ".join(schedulers) or "nothing"}'
+    missing = [part for part in parts if part not in schedulers]
+    if missing:
+        raise UsageError(
+            f'{found}, but optim_wrapper has the parts {", ".join(parts)}: add param_scheduler.{missing[0]}, a list of '
+            'schedules, or [] for a constant learning rate; a list in place of the dict holds for all parts.'
+        )
+    if not parts and 'constructor' not in wrapper:
+        raise UsageError(f'{found}, but optim_wrapper has one optimizer: give a list of schedules.')
 
 
 def _check_needs_no_validation(cfg: Config) -> None:

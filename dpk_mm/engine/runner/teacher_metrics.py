@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from torch.utils.data import DataLoader
 from dpk_mm.checkpoint.student_config import unwrap
 
 from ..metrics import numbers
-from .validation_part import ValidationPart, validation_sets
+from .validation_part import ValidationPart, evaluator_copy, validation_sets
 
 
 def evaluate_teacher(runner: Runner, max_batches: int | None = None) -> dict[str, float]:
@@ -56,12 +55,12 @@ def try_to_evaluate_teacher(runner: Runner) -> tuple[dict[str, float], str | Non
         return {}, f'it has {counts[1]} classes and the student {counts[0]}'
     errors: list[str] = []
 
-    def run(part: ValidationPart, evaluator: Evaluator, teacher: nn.Module, loader: Any) -> dict:
-        evaluator = copy.deepcopy(evaluator)
-        for metric in evaluator.metrics:
-            metric.process = _kept(metric.process, errors, None)
-            metric.compute_metrics = _kept(metric.compute_metrics, errors, {})
-        return part.run(evaluator, _Careful(teacher, errors), loader)
+    def run(part: ValidationPart, evaluator: Evaluator, teacher: TeacherSteps, loader: Any) -> dict:
+        with evaluator_copy(evaluator) as own:
+            for metric in own.metrics:
+                metric.process = _kept(metric.process, errors, None)
+                metric.compute_metrics = _kept(metric.compute_metrics, errors, {})
+            return part.run(own, _Careful(teacher, errors), loader)
 
     metrics = _evaluate(runner, None, run)
     everywhere = [error for found in all_gather_object(errors) for error in found]
@@ -78,10 +77,27 @@ def class_count(model: nn.Module) -> int | None:
     return max(counts, default=None)
 
 
+class TeacherSteps:
+    """The teacher of a distillation as a validation calls it, on images of the ``teacher_input_size``.
+
+    Args:
+        model: The distillation.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def val_step(self, batch: Any) -> Any:
+        """The data samples of a batch with the teacher's predictions."""
+        # mmrazor's own algorithms have no teacher_input_size
+        step = getattr(self._model, 'teacher_val_step', None) or self._model.teacher.val_step
+        return step(batch)
+
+
 class _Careful:
     """A model whose predictions are empty from its first exception on."""
 
-    def __init__(self, model: nn.Module, errors: list[str]) -> None:
+    def __init__(self, model: TeacherSteps, errors: list[str]) -> None:
         self.val_step: Callable[..., Sequence[Any]] = _kept(model.val_step, errors, ())
 
 
@@ -117,7 +133,8 @@ def _evaluate(
                 f'Evaluating the teacher on {share} samples of val_dataloader'
                 + ('.' if part.whole else f' (max_batches={max_batches}).')
             )
-            found.append(run(part, evaluator, teacher, _own_loader(runner, loader, part)))
+            own_loader = _own_loader(runner, loader, part)
+            found.append(run(part, evaluator, TeacherSteps(model), own_loader))
     names = [name for metrics in found for name in metrics]
     metrics: dict[str, float] = {}
     for position, values in enumerate(found):

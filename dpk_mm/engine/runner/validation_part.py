@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
 
-from mmengine.dist import all_gather_object
-from mmengine.evaluator import Evaluator
+from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.evaluator import BaseMetric, DumpResults, Evaluator
 from mmengine.runner import Runner
-from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 
@@ -24,6 +27,40 @@ def validation_sets(runner: Runner) -> list[tuple[DataLoader, Evaluator]]:
     if isinstance(evaluators, Evaluator):
         evaluators = [evaluators] * len(loaders)
     return list(zip(loaders, evaluators, strict=True))
+
+
+@contextmanager
+def evaluator_copy(evaluator: Evaluator) -> Iterator[Evaluator]:
+    """A copy of an evaluator that may be changed, and that writes nothing where the other one does.
+
+    What would be written to files that the config names (``outfile_prefix`` of mmdet's metrics) goes to a folder that
+    is removed at the end; ``DumpResults`` is left out.
+    """
+    own = copy.deepcopy(evaluator)
+    # Of an evaluator with a metric for each set the place of a metric counts.
+    if not hasattr(own, 'dataset_prefixes'):
+        own.metrics = [metric for metric in own.metrics if not isinstance(metric, DumpResults)]
+    folders: list[Any] = [tempfile.mkdtemp(prefix='dpk_mm_') if is_main_process() else None]
+    broadcast_object_list(folders)  # one rank reads what all of them wrote
+    try:
+        for number, metric in enumerate(own.metrics):
+            for key in ('outfile_prefix', 'out_file_path'):
+                before = vars(metric).get(key)
+                if isinstance(before, str) and before:
+                    _move_paths(metric, before, os.path.join(folders[0], f'{number}.{key}'))
+        yield own
+    finally:
+        if is_main_process():
+            shutil.rmtree(folders[0], ignore_errors=True)
+
+
+def _move_paths(metric: BaseMetric, before: str, after: str) -> None:
+    if os.path.isdir(before):  # CityScapesMetric makes it when it is built
+        os.makedirs(after, exist_ok=True)
+    # CocoPanopticMetric and others derive the names of folders from it when they are built.
+    for key, value in vars(metric).items():
+        if isinstance(value, str) and value.startswith(before):
+            setattr(metric, key, after + value[len(before) :])
 
 
 class ValidationPart:
@@ -45,7 +82,7 @@ class ValidationPart:
         #: For each sample the number of its set.
         self.set_of = [next(k for k, end in enumerate(ends) if i < end) for i in self.indices]
 
-    def evaluate(self, evaluator: Evaluator, model: nn.Module, loader: DataLoader) -> dict:
+    def evaluate(self, evaluator: Evaluator, model: Any, loader: DataLoader) -> dict:
         """Evaluates a model on these samples.
 
         Args:
@@ -56,7 +93,8 @@ class ValidationPart:
         Returns:
             The metrics by name, on every rank.
         """
-        return self.run(copy.deepcopy(evaluator), model, loader)
+        with evaluator_copy(evaluator) as own:
+            return self.run(own, model, loader)
 
     def run(self, evaluator: Evaluator, model: Any, loader: DataLoader) -> dict:
         """Does the same with an evaluator that may be changed."""

@@ -16,6 +16,7 @@ from dpk_mm.checkpoint.student_config import unwrap
 from dpk_mm.engine.hooks import DistillAlarmHook, TeacherCheckHook, distill_alarm_hook
 from dpk_mm.engine.hooks.distill_alarm_hook import SHARE, _mean_over_processes, gradient_norm
 from dpk_mm.errors import UsageError
+from dpk_mm.models.loss_parts.module_warmup import ModuleWarmup
 from tests.helpers.forked import run_ranks
 from tests.helpers.small_runs import Counted, build, classifier, distilled, runner
 
@@ -160,6 +161,37 @@ def test_a_warmup_does_not_count(tmp_path):
 
     assert not low(0)
     assert low(2)  # the factor is 1
+
+
+@pytest.mark.parametrize(
+    ('warmup', 'said'),
+    [(100, False), (1, True), (dict(iterations=100, error=0.5), False)],
+    ids=['going on', 'over', 'by the error'],
+)
+def test_a_warmup_of_the_modules_does_not_count(tmp_path, warmup, said):
+    """The student's feature is detached, so the share is zero, whatever the weight of the loss."""
+    cfg = distilled(classifier(), classifier(16))
+    loss = cfg['distiller']['distill_losses']['loss_kd']
+    loss['module_warmup'] = warmup
+    if isinstance(warmup, dict):
+        loss['transforms']['last']['prior'] = 'teacher'
+    hook = alarm(evaluate_teacher=False)
+    changed = Change(distill=1e-6)
+    watch = dict(type='mmrazor.WarmupHook')
+    run = runner(build(cfg), tmp_path, changed, hook, watch, validation=False)
+    run.train()
+    shares = run.message_hub.get_scalar(f'train/{SHARE}').data[0]
+    assert len(shares) == 4 and shares[0] == 0
+    assert ('low' in hook.alarms) == said
+
+
+def test_a_warmup_of_the_modules_that_ended_by_its_error_counts_again():
+    warmup = ModuleWarmup(['P4', 'P5'], 100, error=0.5)
+    warmup.iteration = 3
+    warmup.ended[0] = True
+    assert distill_alarm_hook._warms_up(warmup)
+    warmup.ended[1] = True
+    assert not distill_alarm_hook._warms_up(warmup)
 
 
 def test_after_the_stop_nothing_is_measured(tmp_path):

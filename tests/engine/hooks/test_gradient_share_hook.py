@@ -244,6 +244,20 @@ def test_a_measurement_that_is_not_finite_is_left_out():
     assert hook.averages == before
 
 
+def test_a_forward_pass_that_fails_inside_the_loss_is_no_measurement():
+    """With non_finite='skip' the losses are then one that reaches every parameter; the features were given."""
+    model, hook = Toy(dict(loss_x=PullLoss([1.0, 1.0]))), build(share=1.0, interval=1)
+    runner = begin(model, hook)
+    for _ in range(2):  # the first one finds no weight yet
+        before = dict(hook.averages)
+        model(INPUTS)
+        assert hook._gate.seen
+        model.parse_losses({'loss_forward': model.student.w.sum() * math.nan})
+        hook.after_train_iter(runner, runner.iter)
+        assert hook.averages == before
+        assert step(model, hook, runner).tolist() == pytest.approx([6.0, 8.0])
+
+
 def test_two_losses_have_a_hook_each():
     model = Toy(dict(loss_x=PullLoss([1.0, 1.0]), loss_y=PullLoss([7.0, 7.0])))
     with pytest.raises(UsageError, match='loss has to be named, one of loss_x, loss_y'):
@@ -344,11 +358,16 @@ def _measure_on_a_rank(rank, store):
     runner = begin(model, hook)
     step(model, hook, runner)
     print('weight', model.distiller.gate('loss_x').factors['feats[0]'])
-    # a forward pass that fails on one rank leaves the weights of both
-    runner.iter = 20
-    if rank:
-        model.distiller.gate('loss_x').clear()
-        model.parse_losses({'student.loss': model.student.w.sum()})
-    else:
-        step(model, hook, runner)
+    # a forward pass that fails on one rank leaves the weights of both, also where it fails inside the loss
+    for inside in (False, True):
+        runner.iter = 20
+        before = dict(hook.averages)
+        if rank:
+            model.distiller.gate('loss_x').clear()
+            if inside:
+                model(INPUTS)
+            model.parse_losses({'loss_forward': model.student.w.sum()})
+        else:
+            step(model, hook, runner)
+        assert hook.averages == before
     dist.destroy_process_group()

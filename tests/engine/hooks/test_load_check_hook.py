@@ -6,6 +6,7 @@ from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from mmpretrain.engine.hooks import EMAHook as AveragedAndRaw
 from torch import nn
 
 import dpk_mm  # noqa: F401
@@ -60,6 +61,20 @@ def test_a_plain_model_starts_from_the_student_of_a_distillation(tmp_path):
     assert torch.equal(built.model.layer.weight, source.architecture.layer.weight)
     # the average starts from there as well
     assert torch.equal(ema.ema_model.module.layer.weight, source.architecture.layer.weight)
+
+
+def test_a_plain_model_starts_from_the_averaged_student_of_a_distillation(tmp_path):
+    """With mmpretrain's EMAHook, which swaps the two sets of weights by the names of the averaged ones."""
+    source, raw = Distilled(), Distilled()
+    save(tmp_path, source, ema_state_dict={f'module.{k}': v for k, v in raw.state_dict().items()})
+    built = runner(tmp_path, Plain())
+    ema = AveragedAndRaw()
+    built.register_hook(ema)
+    ema.before_run(built)
+    built.load_or_resume()
+    ema.before_train(built)
+    for model in (built.model, ema.ema_model.module):
+        assert torch.equal(model.layer.weight, source.architecture.layer.weight)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +181,52 @@ def test_each_of_several_optimizers_is_looked_at(tmp_path):
     save(tmp_path, built.model, optimizer=state)
     with pytest.raises(UsageError, match=r'another optimizer than optim_wrapper\.distiller of'):
         built.load_checkpoint(built._load_from)
+
+
+def test_several_optimizers_are_not_resumed_as_one(tmp_path):
+    model = Distilled()
+    state = torch.optim.SGD(model.parameters(), lr=0.1).state_dict()
+    save(tmp_path, model, optimizer=dict(architecture=state, distiller=state))
+    with pytest.raises(
+        UsageError, match=r'^--resume: .*of several optimizers, architecture, distiller, .* has one'
+    ):
+        resumed(tmp_path, Distilled(), SGD)
+
+
+@pytest.fixture
+def amp_anywhere(monkeypatch):
+    # mmengine refuses its AmpOptimWrapper on a machine without a GPU
+    monkeypatch.setattr(
+        'mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available', lambda: True
+    )
+
+
+AMP = dict(type='AmpOptimWrapper', loss_scale=dict(enabled=False))
+
+
+@pytest.mark.parametrize('several', [False, True])
+def test_a_loss_scale_does_not_begin_at_a_resume(tmp_path, amp_anywhere, several):
+    parts = dict(
+        constructor='mmrazor.DPKOptimWrapperConstructor',
+        architecture=dict(optimizer=SGD),
+        distiller=dict(optimizer=SGD),
+    )
+    built = runner(tmp_path, Distilled(), resume=True)
+    built.optim_wrapper = built.build_optim_wrapper(
+        dict(AMP, **(parts if several else dict(optimizer=SGD)))
+    )
+    save(tmp_path, built.model, optimizer=built.optim_wrapper.state_dict())
+    built.load_checkpoint(built._load_from)  # the same settings
+    # torch's scaler on a CPU; mmengine knows CUDA's alone
+    for part in built.optim_wrapper.values() if several else [built.optim_wrapper]:
+        part.loss_scaler = torch.amp.GradScaler('cpu')
+    name = 'optim_wrapper.architecture' if several else 'optim_wrapper'
+    with pytest.raises(
+        UsageError, match=f'trained without a loss scale, as with --amp bf16, and {name} of the'
+    ):
+        built.load_checkpoint(built._load_from)
+    save(tmp_path, built.model, optimizer=built.optim_wrapper.state_dict())
+    built.load_checkpoint(built._load_from)
 
 
 def test_another_teacher_is_said(tmp_path):

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from dpk_mm.checkpoint.student import read_student
 from dpk_mm.engine.hooks import passes
+from dpk_mm.engine.hooks.random_state_hook import SeededBatches
 from dpk_mm.errors import UsageError
 from tests.helpers.small_runs import Watch, build, classifier, distilled, runner
 
@@ -101,6 +102,21 @@ def test_a_pass_of_several_processes(monkeypatch, processes, samples, batch, exp
         data = list(range(samples))
         loader = DataLoader(data, batch_size=batch, sampler=kind(data))
         assert passes.iterations_of_a_pass(loader) == expected, kind
+
+
+@pytest.mark.parametrize('kind', [InfiniteSampler, DefaultSampler])
+@pytest.mark.parametrize('seeded', [True, False])
+def test_a_pass_with_a_batch_sampler(monkeypatch, kind, seeded):
+    """As mmengine builds it for AspectRatioBatchSampler: the loader's own sampler is torch's, of all samples."""
+    monkeypatch.setattr(passes, 'get_world_size', lambda: 4)
+    monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (0, 4))
+    data = list(range(64))
+    batches = BatchSampler(kind(data), 2, drop_last=False)
+    if seeded:
+        batches = SeededBatches(batches, seed=1)
+    loader = DataLoader(data, sampler=None, batch_sampler=batches)
+    assert len(loader.sampler) == 64
+    assert passes.iterations_of_a_pass(loader) == 8
 
 
 def test_data_without_a_length_are_refused():

@@ -8,6 +8,8 @@ from mmengine.config import ConfigDict
 from torch import nn
 
 from dpk_mm.engine.hooks import CKAMaskRatioHook, FixedMaskRatioHook, LinearMaskRatioHook
+from dpk_mm.engine.hooks.mask_ratio_hook import MaskRatioHook
+from dpk_mm.engine.hooks.precedence import gives_way
 from dpk_mm.errors import UsageError
 from dpk_mm.models import DPKLoss
 
@@ -37,6 +39,27 @@ def test_the_users_hook_takes_the_place_of_the_default_one():
         hook.before_save_checkpoint(runner, checkpoint)
     assert checkpoint['mask_ratio']['type'] == 'FixedMaskRatio'
     default.after_load_checkpoint(runner, checkpoint)  # says nothing of a state that is not its own
+
+
+def test_a_hook_of_the_user_with_a_higher_priority_works():
+    """The runner's hooks are sorted by priority, so it stands before the default one."""
+    own, default = FixedMaskRatioHook(ratio=0.3), CKAMaskRatioHook(samples='positions')
+    runner = make_runner([own, default])
+    for kind in ('mmrazor.CKAMaskRatioHook', CKAMaskRatioHook):
+        runner.cfg.default_hooks.mask_ratio.type = kind
+        assert gives_way(default, MaskRatioHook, 'mask_ratio', runner)
+        assert not gives_way(own, MaskRatioHook, 'mask_ratio', runner)
+    for hook in runner.hooks:
+        hook.before_run(runner)
+    assert runner.model[0].mask_ratio is own.policy
+
+
+def test_of_two_hooks_of_the_default_s_type_the_first_gives_way():
+    first, second = FixedMaskRatioHook(ratio=0.3), FixedMaskRatioHook(ratio=0.4)
+    runner = make_runner([first, second])
+    runner.cfg.default_hooks.mask_ratio.type = 'mmrazor.FixedMaskRatioHook'
+    assert gives_way(first, MaskRatioHook, 'mask_ratio', runner)
+    assert not gives_way(second, MaskRatioHook, 'mask_ratio', runner)
 
 
 @pytest.mark.parametrize('default', [True, False])

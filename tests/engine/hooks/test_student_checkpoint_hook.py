@@ -157,6 +157,40 @@ def test_metrics_by_class_alone_choose_nothing_and_are_said(tmp_path):
 def test_rule_that_cannot_be_told(tmp_path):
     with pytest.raises(ValueError, match='coco/other'):
         StudentCheckpointHook(save_best='coco/other')
+    with pytest.raises(UsageError, match="rule must be 'greater' or 'less', but is 'more'"):
+        StudentCheckpointHook(rule='more')
+
+
+@pytest.mark.parametrize('name', ['bbox_AP', 'PQ', 'Recall@1'])
+def test_without_a_metric_whose_rule_is_known_the_training_goes_on(tmp_path, name):
+    runner = make_runner(tmp_path, [0.1, 0.2], StudentCheckpointHook(), name=name)
+    warnings = []
+    runner.logger.warning = warnings.append
+    runner.train()
+    (said,) = [text for text in warnings if 'student_best.pth' in text]
+    assert f'coco/{name}, coco/other; set save_best and rule' in said
+    assert not (tmp_path / 'student_best.pth').exists()
+    assert weight(tmp_path / 'student_last.pth') == 5.0
+
+
+def test_the_first_metric_whose_rule_is_known_is_taken(tmp_path):
+    class Both(Scripted):
+        def compute_metrics(self, results):
+            return OrderedDict(AP50=1.0, **super().compute_metrics(results))
+
+    metrics = [Both([0.2, 0.3, 0.1])]
+    make_runner(tmp_path, [0, 0, 0], StudentCheckpointHook(), val_evaluator=metrics).train()
+    assert read_student(tmp_path / 'student_best.pth')[1]['metric'] == 'coco/mAP'
+    assert weight(tmp_path / 'student_best.pth') == 5.0
+
+
+def test_a_given_rule_holds_for_any_first_metric(tmp_path):
+    hook = StudentCheckpointHook(rule='greater')
+    make_runner(tmp_path, [0.2, 0.3, 0.1], hook, name='PQ').train()
+    assert read_student(tmp_path / 'student_best.pth')[1]['metric'] == 'coco/PQ'
+    # resumed without the rule, the value cannot be compared any more
+    make_runner(tmp_path, [0.9], StudentCheckpointHook(), name='PQ', epochs=4, resume=True).train()
+    assert read_student(tmp_path / 'student_best.pth')[1]['value'] == 0.3
 
 
 @pytest.mark.parametrize('ema_priority', [49, 'NORMAL'])

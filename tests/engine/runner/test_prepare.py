@@ -1,7 +1,10 @@
+import copy
+
 import pytest
+from mmengine.config import Config
 
 from dpk_mm.cli.options import load_config
-from dpk_mm.engine.runner.prepare import prepare_config, prepare_test_config
+from dpk_mm.engine.runner.prepare import named_for_test, prepare_config, prepare_test_config
 from dpk_mm.errors import UsageError
 from tests.helpers.small_config import write_small_config
 
@@ -21,7 +24,7 @@ def test_nothing_asked_changes_nothing_but_the_launcher(config_file):
 
 
 def test_resume(config_file, tmp_path):
-    cfg = prepare_config(load_config(config_file), resume='auto')
+    cfg = prepare_config(load_config(config_file, {'load_from': None}), resume='auto')
     assert (cfg.resume, cfg.load_from) == (True, None)
 
     checkpoint = tmp_path / 'epoch_1.pth'
@@ -30,6 +33,63 @@ def test_resume(config_file, tmp_path):
     checkpoint.touch()
     cfg = prepare_config(load_config(config_file), resume=str(checkpoint))
     assert (cfg.resume, cfg.load_from) == (True, str(checkpoint))
+
+
+@pytest.mark.parametrize('left', [None, 'epoch_1.pth', 'last_checkpoint'])
+def test_resume_in_an_empty_folder_keeps_the_starting_weights(
+    config_file, tmp_path, capsys, monkeypatch, left
+):
+    folder = tmp_path / 'run'
+    folder.mkdir()
+    if left:
+        (folder / left).write_text('epoch_1.pth')
+    options = {'work_dir': str(folder), 'load_from': 'start.pth'}
+    cfg = prepare_config(load_config(config_file, options), resume='auto')
+    assert (cfg.resume, cfg.load_from) == ((True, None) if left else (False, 'start.pth'))
+    said = capsys.readouterr().err
+    if left:
+        assert said == ''
+        return
+    assert said.startswith(
+        f'--resume: there is no checkpoint in {folder}: the training starts anew'
+    )
+    assert 'load_from = start.pth' in said and said.count('\n') == 1
+    monkeypatch.setenv('RANK', '1')  # the first one speaks for all
+    prepare_config(load_config(config_file, options), resume='auto')
+    assert capsys.readouterr().err == ''
+    # and what such a start refuses is refused
+    with pytest.raises(UsageError, match='load_from = start.pth would replace'):
+        prepare_config(
+            load_config(config_file, {**options, 'model.student_ckpt': 'a.pth'}), resume='auto'
+        )
+
+
+PARTS = {'optim_wrapper': dict(student=dict(optimizer={}), modules=dict(optimizer={}))}
+STEPS = [dict(type='StepLR', step_size=1)]
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (
+            {**PARTS, 'param_scheduler': dict(student=STEPS)},
+            r'is a dict of student, but .* the parts student, modules: add param_scheduler\.modules',
+        ),
+        ({'param_scheduler': dict(student=STEPS)}, 'a dict of student, .* has one optimizer'),
+        ({**PARTS, 'param_scheduler': dict(student=STEPS, modules=[])}, None),
+        ({**PARTS, 'param_scheduler': STEPS}, None),
+        ({**PARTS, 'param_scheduler': STEPS[0]}, None),
+    ],
+)
+def test_a_schedule_for_each_part(config_file, options, message):
+    cfg = load_config(config_file)
+    for key, value in options.items():
+        cfg[key] = value
+    if message is None:
+        prepare_config(cfg)
+        return
+    with pytest.raises(UsageError, match=message):
+        prepare_config(cfg)
 
 
 def test_amp(config_file, gpu):
@@ -225,3 +285,13 @@ def test_test_config_errors(config_file):
     cfg.pop('test_dataloader')
     with pytest.raises(UsageError, match='no test_dataloader'):
         prepare_test_config(cfg)
+
+
+def test_a_test_leaves_the_config_of_the_training_as_it_is(config_file, tmp_path):
+    """The Runner writes the config to the work folder, by default that of the training."""
+    cfg = load_config(config_file)
+    named = named_for_test(cfg)
+    assert named.filename == str(tmp_path / 'my_config_test.py')
+    assert cfg.filename == config_file and named.to_dict() == cfg.to_dict()
+    assert copy.deepcopy(named).filename == named.filename  # as Runner.from_cfg does
+    assert named_for_test(Config(dict(a=1))).filename is None
