@@ -79,7 +79,7 @@ setup(
     author='the dpk_mm authors',
     license='Apache-2.0',
     packages=find_packages(include=['dpk_mm', 'dpk_mm.*']),
-    python_requires='>=3.10',
+    python_requires='>=3.11',
     # Neither mmcv nor mmcv-lite: they unpack over the same folder, so asking for one of them here
     # would overwrite a compiled mmcv. `requirements/mmcv.txt` is for those who have none.
     install_requires=[

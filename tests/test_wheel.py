@@ -98,6 +98,14 @@ def test_the_wheel_is_small_and_holds_no_workshop(wheel):
     assert {name for name in top if not name.endswith('.dist-info')} == {'dpk_mm'}
 
 
+def test_the_oldest_python_is_that_of_the_installation(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (n for n in archive.namelist() if n.endswith('.dist-info/METADATA'))
+    # hashlib.file_digest is no older
+    assert 'Requires-Python: >=3.11\n' in archive.read(name).decode()
+    assert 'sys.version_info < (3, 11)' in (ROOT / 'tools' / 'install.sh').read_text()
+
+
 def test_the_package_of_the_wheel_is_that_of_the_repository(wheel):
     names = {n for n in zipfile.ZipFile(wheel).namelist() if n.startswith('dpk_mm/')}
     ours = {file.relative_to(ROOT).as_posix() for file in (ROOT / 'dpk_mm').rglob('*.py')}

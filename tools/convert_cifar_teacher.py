@@ -12,6 +12,7 @@ import torch
 import dpk_mm  # noqa: F401  (importing it lets torch load what mmengine writes)
 from dpk_mm.compat.checkpoint import load_checkpoint_file
 from dpk_mm.errors import CheckpointError
+from dpk_mm.fileio import replacing
 from dpk_mm.models.backbones import PUBLISHED_ARCHS, convert_cifar_checkpoint
 
 
@@ -29,8 +30,8 @@ def main() -> None:
     args = parse_args()
     try:
         weights = convert_cifar_checkpoint(load_checkpoint_file(args.src), args.arch)
-        args.dst.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(dict(meta={}, state_dict=weights), args.dst)
+        with replacing(args.dst) as file:
+            torch.save(dict(meta={}, state_dict=weights), file)
     except (ValueError, OSError, CheckpointError) as error:
         sys.exit(f'error: {args.src}: {error}')
     print(f'{args.dst}: {len(weights)} weights')

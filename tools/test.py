@@ -14,7 +14,7 @@ from dpk_mm.cli.options import (
     unread_in_test,
 )
 from dpk_mm.engine.runner.build import build_runner, evaluate_student, finish, init_cpu_distributed
-from dpk_mm.engine.runner.prepare import prepare_test_config
+from dpk_mm.engine.runner.prepare import named_for_test, prepare_test_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -83,7 +83,7 @@ def main() -> None:
         weights, _ = read_student(args.checkpoint, averaged=not args.raw_weights)
         init_cpu_distributed(cfg)
     with readable_errors('test.py'), explained_errors(cfg) as context:
-        context['runner'] = runner = build_runner(cfg)
+        context['runner'] = runner = build_runner(named_for_test(cfg))
         load_student(deployed(unwrap(runner.model)), weights, args.checkpoint)
         evaluate_student(runner, args.out, args.out_item)
     finish()

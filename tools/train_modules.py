@@ -7,10 +7,11 @@ import torch
 from mmengine.config import DictAction
 from mmengine.runner import Runner, set_random_seed
 
-from dpk_mm.analysis.loading import build_model, read_config, scope_of
+from dpk_mm.analysis.loading import build_model, dpk_losses, load_own_teacher, read_config, scope_of
 from dpk_mm.cli.errors import readable_errors
 from dpk_mm.engine.module_training import train_modules
 from dpk_mm.engine.runner.prepare import prepare_config
+from dpk_mm.fileio import replacing
 from dpk_mm.models.distillers.trained_modules import module_weights
 
 
@@ -34,7 +35,9 @@ def main() -> None:
     cfg = prepare_config(read_config(args.config, args.cfg_options), teacher_ckpt=args.teacher_ckpt)
     set_random_seed(args.seed)
     model = build_model(cfg)
-    model.init_weights()  # loads the teacher
+    dpk_losses(model, args.config)  # before the teacher is read
+    load_own_teacher(model)
+    model.init_weights()
     model.to(args.device)
 
     def report(iteration: int, errors: dict[str, float]) -> None:
@@ -45,9 +48,9 @@ def main() -> None:
     with scope_of(cfg):
         loader = Runner.build_dataloader(cfg.train_dataloader, seed=args.seed)
         errors = train_modules(model, loader, args.iterations, args.lr, report=report)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     meta = dict(config=args.config, iterations=args.iterations, errors=errors)
-    torch.save(dict(meta=meta, state_dict=module_weights(model.distiller)), args.out)
+    with replacing(args.out) as file:
+        torch.save(dict(meta=meta, state_dict=module_weights(model.distiller)), file)
     print(f'{args.out}: use it with --cfg-options model.distiller.modules_ckpt={args.out}')
 
 

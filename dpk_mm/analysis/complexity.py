@@ -261,7 +261,10 @@ class _Call(nn.Module):
 
 
 def _transform_calls(
-    algorithm: Any, networks: Sequence[_Network], image: Tensor, mask_ratio: float
+    algorithm: Any,
+    networks: Mapping[str, _Network],
+    images: Mapping[str, Tensor],
+    mask_ratio: float,
 ) -> dict[str, _Call]:
     """Runs student, teacher and losses once, and keeps the arguments of every transformation module.
 
@@ -270,13 +273,17 @@ def _transform_calls(
     distiller = algorithm.distiller
     calls: dict[str, _Call] = {}
     with torch.no_grad(), distiller.teacher_recorders, distiller.student_recorders:
-        for network in networks:
-            network(image)
+        for name, network in networks.items():
+            network(images[name])
+    if hasattr(algorithm, 'restore_teacher_maps'):
+        algorithm.restore_teacher_maps(images['student'].shape[-2:])
     for loss_name, loss in distiller.distill_losses.items():
         if not isinstance(loss, DPKLoss):
             continue
         arguments = {
-            key: networks[0].samples if key == 'data_samples' else distiller.get_record(**record)
+            key: networks['student'].samples
+            if key == 'data_samples'
+            else distiller.get_record(**record)
             for key, record in distiller.loss_forward_mappings[loss_name].items()
         }
         loss.mask_ratio = FixedMaskRatio(mask_ratio)
@@ -341,14 +348,17 @@ def measure_complexity(
         rows = _rows('model', network, [image], parts_of='model')
         return ComplexityReport(image_shape, mask_ratio, network.proposals, rows)
 
+    # mmrazor's own algorithms have no teacher_input_size
+    given = getattr(model, 'input_of_teacher', nn.Identity())(image)
+    images = dict(student=image, teacher=given)
     networks = {
-        name: _Network(getattr(model, name), image_shape) for name in ('student', 'teacher')
+        name: _Network(getattr(model, name), tuple(images[name].shape[-2:])) for name in images
     }
     rows = []
     for name in ('teacher', 'student'):
-        rows += _rows(name, networks[name], [image], parts_of='model')
+        rows += _rows(name, networks[name], [images[name]], parts_of='model')
     try:
-        calls = _transform_calls(model, list(networks.values()), image, mask_ratio)
+        calls = _transform_calls(model, networks, images, mask_ratio)
     except ValueError as error:
         raise UsageError(
             f'an image of {image_shape[0]}x{image_shape[1]} does not suit the transformation modules: '

@@ -14,11 +14,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from mmengine.config import Config
+from mmengine.registry import DATASETS
 from pycocotools.coco import COCO
 
-from ..errors import UsageError
+from ..engine.hooks.class_check_hook import class_names
+from ..errors import UsageError, first_few
 from ..modules import count_parameters
-from .loading import build_student, scope_of
+from .loading import build_student, read_config, scope_of
 from .training_curves import COLOURS
 
 __all__ = [
@@ -31,6 +34,10 @@ __all__ = [
     'predict',
     'show_detections',
 ]
+
+
+#: Heading of the annotations' column.
+TRUTH = 'ground truth'
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,21 @@ def load_detector(
         UsageError: If the checkpoint's weights do not fit the model.
     """
     model = build_student(config, checkpoint)
-    model.dataset_meta = model.cfg.test_dataloader.dataset.get('metainfo', {})
+    model.dataset_meta = _dataset_meta(model.cfg)
     return model.to(device)
+
+
+def _dataset_meta(cfg: Config) -> dict[str, Any]:
+    """The metainfo that the test's data set has: its own, and over it what the config says."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:  # ClassBalancedDataset and its like
+        dataset = dataset.dataset
+    kind = dataset.get('type')
+    with scope_of(cfg), DATASETS.switch_scope_and_registry(None) as registry:
+        known = registry.get(kind) if isinstance(kind, str) else kind
+    if hasattr(known, '_load_metainfo'):  # reads files of names, too
+        return dict(known._load_metainfo(dataset.get('metainfo')))
+    return dict(dataset.get('metainfo') or {})
 
 
 def predict(model: Any, image_paths: Sequence[str | os.PathLike[str]]) -> list[Boxes]:
@@ -94,20 +114,21 @@ def predict(model: Any, image_paths: Sequence[str | os.PathLike[str]]) -> list[B
 
 
 def load_ground_truth(
-    ann_file: str | os.PathLike[str], num_images: int
+    ann_file: str | os.PathLike[str], num_images: int, classes: Sequence[str] | None = None
 ) -> tuple[list[str], list[Boxes], tuple[str, ...]]:
     """Reads images spread evenly over a COCO annotation file.
 
     Args:
         ann_file: COCO JSON with boxes.
         num_images: How many; all if there are fewer.
+        classes: Names of the categories that count; all of the file if None.
 
     Returns:
         File names as the file has them, the boxes of each image, and the class names. Class
-        indices count the categories in the order of their ids.
+        indices count the categories in the order of the file, as mmdet does.
 
     Raises:
-        UsageError: If ``num_images`` is below 1 or the file has no image.
+        UsageError: If ``num_images`` is below 1, the file has no image, or it lacks one of the classes.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         coco = COCO(os.fspath(ann_file))
@@ -115,15 +136,43 @@ def load_ground_truth(
     if num_images < 1 or not ids:
         raise UsageError(f'{ann_file} has {len(ids)} images, but {num_images} were asked for.')
     picked = [ids[i] for i in np.linspace(0, len(ids) - 1, min(num_images, len(ids))).astype(int)]
-    categories = sorted(coco.cats)
+    named = {c['id']: c['name'] for c in coco.dataset.get('categories', ())}
+    missing = [name for name in classes or () if name not in named.values()]
+    if missing:
+        raise UsageError(
+            f'{ann_file} has no category {first_few(missing)}, a class of the models; its categories are '
+            f'{first_few(named.values())}: give the annotations of the data that they were trained for.'
+        )
+    categories = [c for c, name in named.items() if classes is None or name in classes]
     boxes = []
     for image_id in picked:
-        objects = coco.imgToAnns[image_id]
+        objects = [o for o in coco.imgToAnns[image_id] if o['category_id'] in categories]
         xywh = np.array([obj['bbox'] for obj in objects], np.float64).reshape(-1, 4)
         labels = np.array([categories.index(obj['category_id']) for obj in objects], int)
         boxes.append(Boxes(np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]), labels))
     names = [coco.imgs[image_id]['file_name'] for image_id in picked]
-    return names, boxes, tuple(coco.cats[c]['name'] for c in categories)
+    return names, boxes, tuple(named[c] for c in categories)
+
+
+def _common_classes(configs: Mapping[str, str | os.PathLike[str]]) -> tuple[str, ...] | None:
+    """The classes that all models have; None where their data sets do not tell.
+
+    Raises:
+        UsageError: If they differ: one label would stand for two classes.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for heading, config in configs.items():
+        classes = class_names(_dataset_meta(read_config(config)))
+        if classes:
+            found[heading] = tuple(classes)
+    for heading, classes in found.items():
+        first = next(iter(found))
+        if classes != found[first]:
+            raise UsageError(
+                f'{first} has the classes {first_few(found[first])}, and {heading} {first_few(classes)}: colours stand '
+                'for classes, so draw these models in pictures of their own.'
+            )
+    return next(iter(found.values()), None)
 
 
 def draw_grid(
@@ -234,19 +283,25 @@ def show_detections(
         device: Torch device the models run on.
 
     Raises:
+        UsageError: If a model is called as the first column, or the models have different classes.
         FileNotFoundError: If an image is missing.
     """
     import cv2
 
-    names, truth, class_names = load_ground_truth(ann_file, num_images)
+    if TRUTH in models:
+        raise UsageError(
+            f'a model is called {TRUTH!r}, as the column of the annotations: give it another name.'
+        )
+    classes = _common_classes({heading: config for heading, (config, _) in models.items()})
+    names, truth, shown = load_ground_truth(ann_file, num_images, classes)
     files = [Path(image_dir) / name for name in names]
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(
                 f'{file}, named in {ann_file}, does not exist: check the image folder.'
             )
-    columns: dict[str, Sequence[Boxes]] = {'ground truth': truth}
+    columns: dict[str, Sequence[Boxes]] = {TRUTH: truth}
     for heading, (config, checkpoint) in models.items():
         columns[heading] = predict(load_detector(config, checkpoint, device), files)
     images = [cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB) for file in files]
-    draw_grid(images, columns, class_names, path, score_threshold)
+    draw_grid(images, columns, shown, path, score_threshold)

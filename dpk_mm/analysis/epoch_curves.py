@@ -54,7 +54,7 @@ def plot_epochs(runs: Mapping[str, Scalars], path: PathLike, title: str = '') ->
         The stages.
 
     Raises:
-        UsageError: If there is no run, or one logged no mask ratio.
+        UsageError: If there is no run, or one logged no mask ratio of an epoch.
     """
     if not runs:
         raise UsageError('no run to draw: give at least one.')
@@ -66,6 +66,11 @@ def plot_epochs(runs: Mapping[str, Scalars], path: PathLike, title: str = '') ->
             raise UsageError(
                 f"{name}: no record holds '{MASK_RATIO_PREFIX}<stage>'; the run was not trained with CKAMaskRatioHook "
                 'or another mask-ratio hook.'
+            )
+        if not any(mean is not None for curve in ratios[name].values() for mean in curve):
+            raise UsageError(
+                f'{name}: no record of a mask ratio holds an epoch, as of a training by iterations: draw it with '
+                'plot_curves.py mask_ratio.'
             )
     stages = list(dict.fromkeys(stage for curves in ratios.values() for stage in curves))
     figure = Figure(figsize=(2.5 + 3.6 * len(stages), 5.6), layout='constrained')

@@ -26,8 +26,14 @@ from ..functional.similarity import (
     positions_as_samples,
 )
 from ..models.distillers.records import SIDES, expand_records
-from ..models.teacher.checkpoint import load_teacher
-from .loading import PathLike, build_model, load_student_weights, read_config, scope_of
+from .loading import (
+    PathLike,
+    build_model,
+    load_own_teacher,
+    load_student_weights,
+    read_config,
+    scope_of,
+)
 
 METRICS = ('cka', 'cosine')
 SAMPLES = ('images', 'positions')
@@ -75,14 +81,17 @@ class Taps:
 
     def __init__(self, model: nn.Module, names: Sequence[str], side: str = 'model') -> None:
         self._model = model
-        self._handles = []
+        self._names = list(names)
         self._found: dict[str, list[Tensor]] = {}
         modules = dict(model.named_modules())
         for name in names:
             if name not in modules:
                 near = did_you_mean(name, modules)
                 raise UsageError(f'the {side} has no module {name}{near or "."}')
-            self._handles.append(modules[name].register_forward_hook(self._keep(name)))
+        # a module may stand in several pairs
+        self._handles = [
+            modules[name].register_forward_hook(self._keep(name)) for name in dict.fromkeys(names)
+        ]
 
     def _keep(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -91,7 +100,7 @@ class Taps:
 
         return hook
 
-    def run(self, inputs: Tensor, data_samples: Any = None) -> dict[str, Tensor]:
+    def run(self, inputs: Tensor, data_samples: Any = None) -> list[tuple[str, Tensor]]:
         """Runs the model as far as it is needed.
 
         Args:
@@ -99,7 +108,7 @@ class Taps:
             data_samples: Of the images.
 
         Returns:
-            Stage -> output, ``[N, ...]``, in the order of the modules.
+            (stage, output ``[N, ...]``) in the order of the names, not of the forward pass.
 
         Raises:
             UsageError: If a module gave no tensor.
@@ -115,11 +124,11 @@ class Taps:
                 f'not each of the modules gives a tensor in a forward pass; found {first_few(self._found) or "none"}: '
                 "name modules of the backbone or the neck, such as 'backbone'."
             )
-        return {
-            name if len(tensors) == 1 else f'{name}[{index}]': tensor
-            for name, tensors in self._found.items()
-            for index, tensor in enumerate(tensors)
-        }
+        return [
+            (name if len(self._found[name]) == 1 else f'{name}[{index}]', tensor)
+            for name in self._names
+            for index, tensor in enumerate(self._found[name])
+        ]
 
     def close(self) -> None:
         """Removes the hooks."""
@@ -248,10 +257,7 @@ def measure_similarity(
         raise UsageError(f'{_name(config)} has no teacher: give the config of a distillation.')
     modules = modules or recorded_modules(cfg)
     model = build_model(cfg).to(device)
-    teacher_file = cfg.model.get('teacher_ckpt')
-    if not teacher_file:
-        raise UsageError('the teacher has no checkpoint: give it with --teacher-ckpt FILE.')
-    load_teacher(model.teacher, teacher_file)
+    load_own_teacher(model)
     with scope_of(cfg), ExitStack() as stack:
         taps = {}
         for side, network in (('student', model.student), ('teacher', model.teacher)):
@@ -284,7 +290,8 @@ def pair_of_stages(
         batch: Of a dataloader.
 
     Returns:
-        The student's stage -> outputs of both.
+        The student's stage -> outputs of both; with the teacher's, as in ``--modules``, where the student's is in
+        several pairs.
 
     Raises:
         UsageError: If the numbers of stages differ.
@@ -292,15 +299,25 @@ def pair_of_stages(
     data = model.data_preprocessor(batch, training=False)
     inputs, data_samples = data['inputs'], data.get('data_samples')
     own = taps['student'].run(inputs, data_samples)
-    for_teacher = getattr(model, 'teacher_input', None)
+    # mmrazor's own algorithms have neither
+    for_teacher = getattr(model, 'input_of_teacher', None)
     given = inputs if for_teacher is None else for_teacher(inputs, data_samples)
     theirs = taps['teacher'].run(given, data_samples)
+    if for_teacher is not None:
+        image = inputs.shape[-2:]
+        theirs = [(stage, model.as_student_grid(t, image)) for stage, t in theirs]
+    names = [[stage for stage, _ in stages] for stages in (own, theirs)]
     if len(own) != len(theirs):
         raise UsageError(
-            f'the student has the stages {first_few(own)}, and the teacher {first_few(theirs)}: name as many modules '
-            'of each.'
+            f'the student has the stages {first_few(names[0])}, and the teacher {first_few(names[1])}: name as many '
+            'modules of each.'
         )
-    return dict(zip(own, zip(own.values(), theirs.values(), strict=True), strict=True))
+    pairs = zip(own, theirs, strict=True)
+    return {
+        # one of the student's beside several of the teacher's needs both names
+        stage if names[0].count(stage) == 1 else f'{stage}={their_stage}': (feature, their_feature)
+        for (stage, feature), (their_stage, their_feature) in pairs
+    }
 
 
 def _of_stage(stage: str, student: Tensor, teacher: Tensor, metric: str, samples: str) -> float:

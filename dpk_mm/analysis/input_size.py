@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
+from torch import nn
 
 from ..errors import UsageError
 
@@ -67,6 +68,19 @@ def reads_files(cfg: Config) -> bool:
     for dataset in _datasets(cfg):
         return any(_name(t).startswith('LoadImage') for t in dataset.get('pipeline') or [])
     return True
+
+
+def image_mode(model: nn.Module, cfg: Config) -> str:
+    """How a model's data preprocessor expects an image: ``'L'`` (grey), ``'BGR'`` or ``'RGB'``.
+
+    Args:
+        model: Its first convolution tells the number of channels.
+        cfg: Of its training.
+    """
+    convs = (m for m in model.modules() if isinstance(m, nn.Conv2d))
+    if getattr(next(convs, None), 'in_channels', 3) == 1:
+        return 'L'
+    return 'BGR' if reads_files(cfg) else 'RGB'
 
 
 def _datasets(cfg: Config) -> Iterator[Any]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
 from ..errors import UsageError, first_few, without_period
-from .input_size import input_size, reads_files
+from .input_size import image_mode, input_size
 from .loading import build_student, load_student_weights
 
 INPUTS = ('features', 'logits')
@@ -224,14 +224,7 @@ def load_frozen_student(
         )
     load_student_weights(model, checkpoint)
     model.to(device).requires_grad_(False)
-    return FrozenStudent(model, _channels(model), image_size or input_size(model.cfg))
-
-
-def _channels(model: Any) -> str:
-    convs = (m for m in model.modules() if isinstance(m, nn.Conv2d))
-    if getattr(next(convs, None), 'in_channels', 3) == 1:
-        return 'L'
-    return 'BGR' if reads_files(model.cfg) else 'RGB'
+    return FrozenStudent(model, image_mode(model, model.cfg), image_size or input_size(model.cfg))
 
 
 @torch.no_grad()

@@ -145,6 +145,29 @@ def load_distillation(model: Any, checkpoint: PathLike, teacher_ckpt: str | None
         )
 
 
+def load_own_teacher(model: Any) -> None:
+    """Loads the teacher of a distillation from the ``teacher_ckpt`` of its config, which :func:`build_model` leaves.
+
+    Args:
+        model: Of :func:`build_model`, a distillation.
+
+    Raises:
+        UsageError: If the config has none, or it does not fit.
+        FileNotFoundError: If the file does not exist.
+    """
+    cfg = model.cfg.model
+    checkpoint = cfg.get('teacher_ckpt')
+    if not checkpoint:
+        raise UsageError(
+            'the teacher has no checkpoint: give it with --teacher-ckpt FILE, or set model.teacher_ckpt.'
+        )
+    load_teacher(
+        model.teacher, checkpoint, cfg.get('teacher_command'), cfg.get('averaged_weights', True)
+    )
+    # else init_weights() or the first loss would report that the teacher is untrained
+    model.teacher_ckpt = checkpoint
+
+
 def dpk_losses(model: Any, source: PathLike) -> dict[str, DPKLoss]:
     """The ``DPKLoss`` modules of a distillation model by name.
 

@@ -21,6 +21,7 @@ from ..functional.masking import tokens_to_cells
 from ..models.teacher.checkpoint import load_teacher
 from ..modules.mask_strategy import MaskContext, ScoresMask, build_mask
 from ..modules.tokens import grid_of
+from .input_size import image_mode
 from .loading import build_model, dpk_losses, load_student_weights
 from .training_curves import COLOURS
 
@@ -148,11 +149,12 @@ def stage_features(
     if student_ckpt:
         load_student_weights(model.student, student_ckpt)
 
-    tensor = torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)
-    batch = model.data_preprocessor({'inputs': [tensor], 'data_samples': None}, False)
+    given = {'inputs': [_as_read(image, image_mode(model.student, model.cfg))]}
+    batch = model.data_preprocessor({**given, 'data_samples': None}, False)
     inputs, distiller = batch['inputs'], model.distiller
     with distiller.teacher_recorders:
-        model.teacher.extract_feat(model.teacher_input(inputs, None))
+        model.teacher.extract_feat(model.input_of_teacher(inputs))
+    model.restore_teacher_maps(inputs.shape[-2:])
     with distiller.student_recorders:
         model.student.extract_feat(inputs)
     mapping = distiller.loss_forward_mappings[name]
@@ -181,6 +183,17 @@ def stage_features(
         ),
         f'{Path(config).stem}, stage {stage} ({trained})',
     )
+
+
+def _as_read(image: np.ndarray, mode: str) -> Tensor:
+    """RGB ``[H, W, 3]`` -> ``[C, H, W]`` of a mode, as the data preprocessor gets it."""
+    import cv2
+
+    if mode == 'L':
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    elif mode == 'BGR':
+        image = image[..., ::-1]
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
 
 
 def pattern_features(grid: tuple[int, int]) -> StageFeatures:
@@ -245,6 +258,7 @@ def draw_masks(
     path: str | os.PathLike[str],
     cells: tuple[tuple[int, int], int] | None = None,
     caption: str = '',
+    padded: tuple[int, int] | None = None,
 ) -> None:
     """Draws one row per strategy: its scores where it has any, and its mask at each ratio.
 
@@ -255,8 +269,10 @@ def draw_masks(
         path: Image to write; the suffix chooses the format.
         cells: ((H, W), k) of the feature, whose last patches may stick out of it; the tokens fill the image if None.
         caption: Where the features come from.
+        padded: (height, width) of what the feature is of, where the image was padded; the image's own if None.
     """
     height, width = image.shape[:2]
+    shape, padded = (height, width), padded or (height, width)
     cell = 1.9
     figure = Figure(
         figsize=(cell * (len(ratios) + 1) + 0.6, cell * len(rows) * height / width + 0.9),
@@ -269,10 +285,10 @@ def draw_masks(
         line[0].set_ylabel(row.name.replace(', ', '\n'), fontsize=8)
         line[0].set_title('image' if row.scores is None else 'scores', fontsize=7, pad=2)
         if row.scores is not None:
-            scores = _over(row.scores, (height, width), cells)
+            scores = _over(row.scores, shape, cells, padded)
             line[0].imshow(scores, cmap='viridis', alpha=0.75, interpolation='nearest')
         for axis, mask in zip(line[1:], row.masks, strict=True):
-            given = _over(mask.float(), (height, width), cells)[..., None]
+            given = _over(mask.float(), shape, cells, padded)[..., None]
             mixed = image * (1 - 0.7 * given) + colour * (0.7 * given)
             axis.imshow(mixed.round().astype(np.uint8), interpolation='nearest')
             share = mask.double().mean().item()
@@ -287,12 +303,16 @@ def draw_masks(
 
 
 def _over(
-    tokens: Tensor, shape: tuple[int, int], cells: tuple[tuple[int, int], int] | None
+    tokens: Tensor,
+    shape: tuple[int, int],
+    cells: tuple[tuple[int, int], int] | None,
+    padded: tuple[int, int],
 ) -> np.ndarray:
-    """``[rows, columns]`` of tokens -> ``[H, W]`` of the image."""
+    """``[rows, columns]`` of tokens -> ``[H, W]`` of the image, which the padding stands right of and below."""
     size, k = cells or ((tokens.shape[0], tokens.shape[1]), 1)
     plane = tokens_to_cells(tokens.reshape(1, -1), size, k)
-    return F.interpolate(plane.float(), shape, mode='nearest')[0, 0].numpy()
+    whole = F.interpolate(plane.float(), padded, mode='nearest')[0, 0]
+    return whole[: shape[0], : shape[1]].numpy()
 
 
 def show_masks(
@@ -340,5 +360,7 @@ def show_masks(
         features = stage_features(config, pixels, teacher_ckpt, student_ckpt, stage, boxes)
     rows = mask_rows(features, ratios, config is not None, only)
     shape = (features.teacher.shape[-2], features.teacher.shape[-1])
-    draw_masks(pixels, rows, ratios, path, (shape, features.patch_size), features.caption)
+    padded = None if config is None else features.context.image_shape
+    cells = (shape, features.patch_size)
+    draw_masks(pixels, rows, ratios, path, cells, features.caption, padded)
     return rows

@@ -146,8 +146,10 @@ def _dpk_strides(cfg: Config, student: Any) -> dict[str, int]:
     strides = _sides(prior.strides) if prior is not None else ()
     found = {}
     for loss in (distiller.get('distill_losses') or {}).values():
-        if str(loss.get('type', '')).split('.')[-1] == 'DPKLoss':
+        if loss is not None and str(loss.get('type', '')).split('.')[-1] == 'DPKLoss':
             for name, stage in (loss.get('transforms') or {}).items():
+                if stage is None:  # dropped, such as by transforms.P3=None
+                    continue
                 index = stage.get('student_index', stage.get('index'))
                 if index is not None and -len(strides) <= index < len(strides):
                     found[name] = strides[index]

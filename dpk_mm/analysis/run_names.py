@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import UsageError
+
+Value = TypeVar('Value')
 
 
 def split_name(text: str) -> tuple[str | None, str]:
@@ -21,6 +24,26 @@ def split_name(text: str) -> tuple[str | None, str]:
     if not found or Path(text).exists():
         return None, text
     return name, path
+
+
+def by_name(pairs: Iterable[tuple[str, Value]], what: str) -> dict[str, Value]:
+    """Name -> value.
+
+    Args:
+        pairs: Of names and values.
+        what: What they are, in the plural.
+
+    Raises:
+        UsageError: If two have one name: the second would replace the first.
+    """
+    found: dict[str, Value] = {}
+    for name, value in pairs:
+        if name in found:
+            raise UsageError(
+                f'two {what} are called {name}, {found[name]} and {value}: give each a name of its own.'
+            )
+        found[name] = value
+    return found
 
 
 def named_runs(texts: Sequence[str]) -> dict[str, str]:

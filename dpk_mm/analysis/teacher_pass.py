@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,11 +17,17 @@ from ..engine.metrics import numbers
 from ..errors import CheckpointError, UsageError
 from ..functional.similarity import MIN_SAMPLES, cka_from_sums, hsic_sums
 from ..models.losses import DPKLoss
-from ..models.teacher.checkpoint import load_teacher
 from ..modules import FixedMaskRatio
 from .calibration import expected_calibration_error
 from .feature_similarity import BATCH_SIZE, Taps, image_loader, pair_of_stages, recorded_modules
-from .loading import PathLike, build_model, load_student_weights, read_config, scope_of
+from .loading import (
+    PathLike,
+    build_model,
+    load_own_teacher,
+    load_student_weights,
+    read_config,
+    scope_of,
+)
 
 #: What a network or a loss raises for a partner that does not fit.
 _MISFITS = (
@@ -131,9 +138,12 @@ def measure_teacher(
             if seen + batch_size > images:
                 break
             data = model.data_preprocessor(batch, training=False)
-            given = _input_of_teacher(model, data)
+            inputs, data_samples = data['inputs'], data.get('data_samples')
+            # mmrazor's own algorithms have neither
+            given = getattr(model, 'teacher_input', _as_it_is)(inputs, data_samples)
+            predict = getattr(model, 'teacher_predict', partial(model.teacher, mode='predict'))
             with clock:
-                found = model.teacher(given, data.get('data_samples'), mode='predict')
+                found = predict(given, data_samples)
             for sample in found:
                 _add_confidence(sample, confidences, correct)
                 ids.append(getattr(sample, 'img_id', None))
@@ -164,18 +174,12 @@ def measure_teacher(
 
 def _load(cfg: Config) -> Any:
     model = build_model(cfg)
-    ckpt = cfg.model.get('teacher_ckpt')
-    if not ckpt:
-        raise UsageError('the teacher has no checkpoint: set model.teacher_ckpt.')
-    load_teacher(model.teacher, ckpt)
-    model.teacher_ckpt = ckpt  # else the first loss would report that the teacher is untrained
+    load_own_teacher(model)
     return model.eval()
 
 
-def _input_of_teacher(model: Any, data: dict[str, Any]) -> Tensor:
-    for_teacher = getattr(model, 'teacher_input', None)
-    inputs: Tensor = data['inputs']
-    return inputs if for_teacher is None else for_teacher(inputs, data.get('data_samples'))
+def _as_it_is(inputs: Tensor, data_samples: Any) -> Tensor:
+    return inputs
 
 
 def _add_confidence(sample: Any, confidences: list[float], correct: list[bool]) -> None:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from ..errors import UsageError, first_few
 from .loading import PathLike
+from .metric_units import metric_unit, percent_factor
 from .training_curves import COLOURS
 
 #: What the students trained without a teacher are called.
@@ -35,8 +36,8 @@ class Row:
         student: Name of the student; '' if there is but one.
         method: Name of the method; ``'baseline'`` without a teacher.
         teacher: Name of the teacher; '' without one.
-        teacher_scores: Scores of the teachers in percent, one for each run.
-        scores: Scores of the students in percent, one for each run.
+        teacher_scores: Scores of the teachers, one for each run; in percent where the unit of the metric is known.
+        scores: Scores of the students, likewise.
     """
 
     student: str
@@ -102,7 +103,7 @@ def read_rows(paths: Iterable[PathLike], part: str | None = None) -> tuple[list[
         if line['method'] == TEACHER or line['scores'].get(part) is None:
             continue
         metric = line.get('metric', '')
-        factor = 100.0 if metric.startswith('coco/') else 1.0  # mmdet gives fractions
+        factor = percent_factor(metric)  # mmdet gives fractions
         setting = ', '.join(f'{k} {v}' for k, v in (line.get('setting') or {}).items())
         key = (line.get('student') or setting, line['method'], line.get('teacher') or '')
         row = rows.setdefault(key, Row(*key))
@@ -113,6 +114,11 @@ def read_rows(paths: Iterable[PathLike], part: str | None = None) -> tuple[list[
     if not rows:
         raise UsageError(f"no run in these files has a score of the part '{part}'.")
     return list(rows.values()), metric
+
+
+def score_name(metric: str) -> str:
+    """What the scores of :func:`read_rows` are called: the metric, and percent where they are that."""
+    return f'{metric or "score"} (percent)' if metric_unit(metric) else metric or 'score'
 
 
 def _teachers(rows: Sequence[Row]) -> list[str]:
@@ -173,7 +179,7 @@ def plot_accuracy(rows: Sequence[Row], path: PathLike, metric: str = '', title: 
         axis.set(xlabel='teacher, and its score', title=student)
         axis.grid(alpha=0.3)
         axis.spines[['top', 'right']].set_visible(False)
-    axes[0].set_ylabel(f"student's {metric or 'score'} (percent)")
+    axes[0].set_ylabel(f"student's {score_name(metric)}")
     axes[-1].legend(loc='upper left', bbox_to_anchor=(1.0, 1.0), frameon=False)
     if title:
         figure.suptitle(title)

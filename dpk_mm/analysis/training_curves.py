@@ -33,7 +33,7 @@ class Scalars:
 
     Attributes:
         train: Records of training iterations, ordered by ``iter``.
-        val: Records of validations, ordered by ``step``.
+        val: Records of validations, ordered by ``step``, an epoch or an iteration.
         log: Name of the folder in the work dir that the last of them were read from, a time of day; empty for a file.
     """
 
@@ -90,12 +90,30 @@ def load_scalars(path: str | os.PathLike[str]) -> Scalars:
                 reached = record['iter']
             elif 'step' in record:
                 validations.append((reached, record))
+        if _is_stuck(validations):
+            validations = [(reached, dict(r, step=reached)) for reached, r in validations]
         if validations:
             first = validations[0][1]['step']
             val = [(at, r) for at, r in val if r['step'] < first]
         train, val = train + later, val + validations
     log = files[-1].parents[1].name if path.is_dir() else ''
     return Scalars(train, [record for _, record in val], log)
+
+
+def _is_stuck(validations: Sequence[tuple[float, dict[str, Any]]]) -> bool:
+    """Whether the steps of validations stay while the training goes on.
+
+    A training by iterations has no epochs, and mmengine's ``LoggerHook(log_metric_by_epoch=True)``, its default,
+    writes epoch 0 for each.
+
+    Args:
+        validations: (iteration that was logged before it, record) of one file.
+    """
+    before = [(-1.0, 0.0), *((reached, record['step']) for reached, record in validations)]
+    return any(
+        later > earlier and after <= step
+        for (earlier, step), (later, after) in zip(before, before[1:], strict=False)
+    )
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:

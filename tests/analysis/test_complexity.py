@@ -11,6 +11,8 @@ from dpk_mm.analysis.complexity import count, measure_complexity
 from dpk_mm.errors import UsageError
 from dpk_mm.modules import DPKTransform
 
+from ..helpers.small_runs import classifier, distilled
+
 CONFIGS = Path(__file__).parents[2] / 'configs'
 FASHION = CONFIGS / 'mini/fashion_cnn_dpk.py'
 
@@ -339,3 +341,17 @@ def test_image_too_small_for_a_patch():
     cfg.model.distiller.distill_losses.loss_dpk.transforms.last.patch_size = 4
     with pytest.raises(UsageError, match='16x16 does not suit.*patch_size is 4'):
         measure_complexity(cfg, (16, 16))
+
+
+def test_a_teacher_of_another_image_size():
+    def rows(shape, **kwargs):
+        model = distilled(classifier(), classifier(16), **kwargs)
+        return rows_of(measure_complexity(Config(dict(model=model)), shape))
+
+    plain, large = rows((64, 64)), rows((96, 128))
+    found = rows((64, 64), teacher_input_size=(96, 128))
+    assert found['teacher'].input_shapes == [[1, 3, 96, 128]]
+    for name, row in found.items():
+        # the maps are resized back before the modules
+        assert row == (large if name.startswith('teacher') else plain)[name]
+    assert found['teacher'].flops > 2 * plain['teacher'].flops

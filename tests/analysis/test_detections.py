@@ -1,9 +1,13 @@
+import copy
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 
+from dpk_mm.analysis import detections
 from dpk_mm.analysis.detections import (
     Boxes,
     build_student,
@@ -15,6 +19,7 @@ from dpk_mm.analysis.detections import (
 )
 from dpk_mm.analysis.training_curves import COLOURS
 from dpk_mm.errors import UsageError
+from tests.helpers.data_sets import coco_content, write_coco
 from tools.shapes import SHAPES_CLASSES, generate_shapes, render_scene
 
 DETECTOR = {
@@ -150,6 +155,37 @@ class TestLoadGroundTruth:
     def test_all_if_there_are_fewer(self, shapes):
         assert len(load_ground_truth(shapes / 'annotations' / 'val.json', 99)[0]) == 5
 
+    def test_labels_are_those_of_mmdet(self, tmp_path):
+        """The categories of the classes, in the order of the file; ids and other categories do not count."""
+        content = coco_content(3)
+        content['categories'] = [
+            dict(id=i, name=n) for i, n in ((9, 'dog'), (4, 'sheep'), (7, 'bird'), (2, 'cat'))
+        ]
+        for annotation, category in zip(content['annotations'], (2, 4, 9), strict=True):
+            annotation['category_id'] = category
+        file = write_coco(tmp_path / 'data', content) / 'annotations' / 'train.json'
+        classes = ('cat', 'dog', 'bird')
+        _, truth, names = load_ground_truth(file, 3, classes)
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            dataset = DATASETS.build(
+                dict(
+                    type='CocoDataset',
+                    ann_file=str(file),
+                    data_prefix=dict(img=''),
+                    metainfo=dict(classes=classes),
+                    filter_cfg=dict(filter_empty_gt=False),
+                )
+            )
+        expected = [
+            [instance['bbox_label'] for instance in dataset.get_data_info(i)['instances']]
+            for i in range(3)
+        ]
+        assert [boxes.labels.tolist() for boxes in truth] == expected == [[2], [], [0]]
+        assert names == ('dog', 'bird', 'cat')
+        assert load_ground_truth(file, 3)[2] == ('dog', 'sheep', 'bird', 'cat')
+        with pytest.raises(UsageError, match='train.json has no category cow, a class of the mod'):
+            load_ground_truth(file, 3, ('cat', 'cow'))
+
     def test_none_is_refused(self, shapes):
         with pytest.raises(ValueError, match='but 0 were asked for'):
             load_ground_truth(shapes / 'annotations' / 'val.json', 0)
@@ -206,6 +242,56 @@ class TestShowDetections:
             )
             heights.append(cv2.imread(str(out)).shape[0])
         assert heights[1] > 2 * heights[0]
+
+    def with_classes(self, path, classes):
+        loader = copy.deepcopy(TEST_DATALOADER)
+        loader['dataset'].pop('metainfo')
+        if classes:
+            loader['dataset']['metainfo'] = {'classes': classes}
+        dataset = {'type': 'RepeatDataset', 'times': 2, 'dataset': loader['dataset']}
+        content = {
+            'default_scope': 'mmdet',
+            'model': DETECTOR,
+            'test_dataloader': {'dataset': dataset},
+        }
+        Config(content).dump(path)
+        return path
+
+    def test_classes_are_those_of_the_models(self, tmp_path, shapes, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(detections, 'draw_grid', lambda *args: drawn.append(args))
+        two = SHAPES_CLASSES[1:3]
+        config = self.with_classes(tmp_path / 'two.py', two)
+        checkpoint = save(tmp_path / 'a.pth', build_student(config).state_dict())
+        show_detections(
+            {'model': (config, checkpoint)},
+            shapes / 'annotations' / 'val.json',
+            shapes / 'val',
+            tmp_path / 'x.png',
+            num_images=5,
+        )
+        _, columns, names, *_ = drawn[0]
+        assert names == two
+        expected = [
+            [o.label - 1 for o in render_scene('val', i).objects if o.label in (1, 2)]
+            for i in range(5)
+        ]
+        assert [boxes.labels.tolist() for boxes in columns['ground truth']] == expected
+        assert load_detector(config, checkpoint).dataset_meta['classes'] == two
+        # without metainfo they are those of the data set's type
+        coco = load_detector(self.with_classes(tmp_path / 'coco.py', None), checkpoint)
+        assert coco.dataset_meta['classes'][0] == 'person'
+
+    def test_models_that_do_not_go_together_are_refused(self, tmp_path, shapes):
+        models = {
+            'a': (self.with_classes(tmp_path / 'a.py', SHAPES_CLASSES), 'a.pth'),
+            'b': (self.with_classes(tmp_path / 'b.py', SHAPES_CLASSES[::-1]), 'b.pth'),
+        }
+        where = (shapes / 'annotations' / 'val.json', shapes / 'val', tmp_path / 'x.png')
+        with pytest.raises(UsageError, match='a has the classes .*, and b .*: colours stand'):
+            show_detections(models, *where)
+        with pytest.raises(UsageError, match="a model is called 'ground truth'"):
+            show_detections({'ground truth': models['a']}, *where)
 
     def test_a_missing_image_is_named(self, tmp_path, shapes):
         with pytest.raises(FileNotFoundError, match='000000.png, named in'):

@@ -57,3 +57,11 @@ def test_what_cannot_be_drawn(tmp_path):
     with pytest.raises(UsageError, match='give at least one'):
         plot_epochs({}, tmp_path / 'x.png')
     assert not list(tmp_path.iterdir())
+
+
+def test_a_training_by_iterations_has_no_epochs(tmp_path):
+    train = [{'iter': i, 'mask_ratio/P4': 0.5, 'similarity/P4': 0.5} for i in range(3)]
+    runs = {'good': Scalars(records(), []), 'iterations': Scalars(train, [])}
+    with pytest.raises(UsageError, match='^iterations: no record of a mask ratio holds an epoch'):
+        plot_epochs(runs, tmp_path / 'x.png')
+    assert not list(tmp_path.iterdir())

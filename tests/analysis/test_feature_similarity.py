@@ -12,6 +12,7 @@ from dpk_mm.analysis.feature_similarity import (
     similarity,
 )
 from dpk_mm.errors import UsageError
+from dpk_mm.models.teacher.resizing import TeacherResizing
 
 from ..helpers.small_runs import Noise, build, classifier, distilled
 
@@ -81,12 +82,23 @@ class TestTaps:
         model = Two()
         taps = Taps(model, ['backbone.0', 'many'])
         x = torch.ones(1, 2)
-        found = taps.run(x)
+        found = dict(taps.run(x))
         assert list(found) == ['backbone.0', 'many[0]', 'many[1]']
         assert torch.equal(found['many[0]'], model.backbone[0](x))
         assert torch.equal(found['many[1]'], x)
         taps.close()
         assert not model.many._forward_hooks
+
+    def test_the_order_is_that_of_the_names(self):
+        model = Two()
+        model.backbone.append(nn.Linear(2, 4))  # is not run
+        taps = Taps(model, ['many', 'backbone.0', 'many'])
+        assert [name for name, _ in taps.run(torch.ones(1, 2))] == [
+            *('many[0]', 'many[1]'),
+            'backbone.0',
+            *('many[0]', 'many[1]'),
+        ]
+        assert len(model.many._forward_hooks) == 1
 
     def test_an_unknown_module(self):
         with pytest.raises(UsageError, match='the teacher has no module man; did you mean many?'):
@@ -154,6 +166,50 @@ class TestMeasure:
         )
         assert [(s.stage, len(s.values)) for s in found] == [('neck[0]', 3), ('neck[1]', 3)]
         assert found[1].mean == pytest.approx(1.0, abs=1e-6)
+
+    def test_modules_are_paired_as_they_are_named(self, pair):
+        """Whichever is run first; the student has the teacher's weights."""
+        cfg, files = pair
+        modules = {
+            'student': ['backbone.layer4', 'backbone.layer3', 'backbone.layer3'],
+            'teacher': ['backbone.layer3', 'backbone.layer4', 'backbone.layer3'],
+        }
+        found = measure_similarity(
+            cfg, {'a': files['equal']}, str(files['teacher']), modules=modules, batch_size=8
+        )
+        assert [s.stage for s in found] == [
+            'backbone.layer4',
+            'backbone.layer3=backbone.layer4',
+            'backbone.layer3=backbone.layer3',
+        ]
+        assert found[0].mean == pytest.approx(found[1].mean, abs=1e-5)
+        assert found[0].mean < 0.99
+        assert found[2].mean == pytest.approx(1.0, abs=1e-5)
+
+    def test_a_teacher_of_another_image_size(self, pair):
+        cfg, files = pair
+        cfg = Config(cfg.to_dict())
+        cfg.model.teacher_input_size = 128
+        (found,) = measure_similarity(
+            cfg,
+            {'a': files['equal']},
+            str(files['teacher']),
+            metric='cosine',
+            modules={'student': ['backbone.layer3'], 'teacher': ['backbone.layer3']},
+            batches=1,
+            batch_size=4,
+        )
+        model = build(classifier()).eval()
+        model.load_state_dict(torch.load(files['teacher'])['state_dict'])
+        resizing = TeacherResizing(128)
+        with torch.no_grad():
+            batch = next(iter(image_loader(cfg, 'val', 4)))
+            inputs = batch['inputs'].flip(1).float() / 255
+            own = model.backbone(inputs)[0]
+            theirs = resizing.back(model.backbone(resizing.images(inputs))[0], inputs.shape[-2:])
+        assert own.shape == theirs.shape
+        assert found.mean == pytest.approx(similarity(own, theirs, 'cosine'), abs=1e-5)
+        assert found.mean < 0.99
 
     @pytest.mark.parametrize(
         ('arguments', 'message'),

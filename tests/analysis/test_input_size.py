@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from torch import nn
 
-from dpk_mm.analysis.input_size import input_size, reads_files
+from dpk_mm.analysis.input_size import image_mode, input_size, reads_files
 from dpk_mm.errors import UsageError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -48,3 +49,10 @@ def test_unknown_size_names_the_option():
     with pytest.raises(UsageError, match='--shape HEIGHT WIDTH'):
         input_size(config([dict(type='PackInputs')]))
     assert input_size(config([dict(type='PackInputs')], dataset='CIFAR100')) == (32, 32)
+
+
+def test_how_a_network_gets_its_images():
+    files, arrays = config([dict(type='LoadImageFromFile')]), config([])
+    colour, grey = (nn.Sequential(nn.Conv2d(c, 4, 1), nn.Conv2d(4, 1, 1)) for c in (3, 1))
+    assert (image_mode(colour, files), image_mode(colour, arrays)) == ('BGR', 'RGB')
+    assert image_mode(grey, files) == image_mode(grey, arrays) == 'L'

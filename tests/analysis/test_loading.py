@@ -13,6 +13,7 @@ from dpk_mm.analysis.loading import (
     build_student,
     dpk_losses,
     load_distillation,
+    load_own_teacher,
     load_student_weights,
     read_config,
     scope_of,
@@ -97,6 +98,31 @@ def test_student_distiller_and_teacher_are_loaded(model, tmp_path):
     load_distillation(other, full, teacher)
     assert equal(other.state_dict(), model.state_dict())
     assert equal(other.teacher.state_dict(), model.teacher.state_dict())
+
+
+def test_the_teacher_is_that_of_the_config(model, tmp_path):
+    averaged = model.teacher.state_dict()
+    raw = {k: v + 1 for k, v in averaged.items()}
+    cfg = Config.fromfile(CONFIG)
+    cfg.model.teacher_ckpt = file = str(tmp_path / 'teacher.pth')
+    # as mmengine's EMAHook writes them: the averaged ones in the place of the others
+    swapped = {f'module.{k}': v for k, v in raw.items()}
+    torch.save(dict(state_dict=averaged, ema_state_dict=swapped), file)
+    for of_average in (True, False):
+        cfg.model.averaged_weights = of_average
+        torch.manual_seed(1)
+        built = build_model(cfg)
+        load_own_teacher(built)
+        assert built.teacher_ckpt == file
+        assert equal(built.teacher.state_dict(), averaged if of_average else raw)
+    cfg.model.teacher_ckpt, cfg.model.teacher_command = 'none.pth', 'make it'
+    with pytest.raises(
+        FileNotFoundError, match="'none.pth' does not exist; train it with `make it`"
+    ):
+        load_own_teacher(build_model(cfg))
+    cfg.model.teacher_ckpt = None
+    with pytest.raises(UsageError, match='the teacher has no checkpoint: give it with --teacher-c'):
+        load_own_teacher(build_model(cfg))
 
 
 @pytest.mark.parametrize(

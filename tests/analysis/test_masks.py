@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from dpk_mm.analysis import masks as masks_module
 from dpk_mm.analysis.masks import (
@@ -19,6 +20,9 @@ from dpk_mm.analysis.masks import (
 )
 from dpk_mm.errors import UsageError
 from dpk_mm.functional import activation_scores, foreground_scores, gap_scores, grid_mask
+from dpk_mm.models.teacher.resizing import TeacherResizing
+
+from ..helpers.small_runs import build, classifier, distilled
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'mini' / 'faster_rcnn_dpk.py'
 
@@ -184,3 +188,108 @@ def test_some_rows_in_the_asked_order():
 
 def test_patterns_need_no_feature():
     assert mask_rows(pattern_features((3, 5)), (1.0,), with_scores=False)[0].masks[0].all()
+
+
+def small(tmp_path, pipeline=(), student=None, **kwargs):
+    """A distillation of two small classifiers, and its networks, which have the weights of the files."""
+    student = student or classifier()
+    content = dict(
+        default_scope='mmpretrain',
+        model=distilled(student, classifier(16), **kwargs),
+        test_dataloader=dict(dataset=dict(type='CustomDataset', pipeline=[*pipeline])),
+    )
+    path = tmp_path / 'small.py'
+    Config(content).dump(path)
+    networks = [build(student), build(classifier(16))]
+    files = [str(tmp_path / f'{name}.pth') for name in ('student', 'teacher')]
+    for network, file in zip(networks, files, strict=True):
+        torch.save(dict(state_dict=network.state_dict()), file)
+    return path, files, [network.eval() for network in networks]
+
+
+LOAD = [dict(type='LoadImageFromFile')]
+
+
+@pytest.mark.parametrize('pipeline', [LOAD, ()], ids=['files', 'arrays'])
+def test_the_channels_are_in_the_order_of_the_data_set(photo, tmp_path, pipeline):
+    """Files are read as BGR, and the networks see RGB (to_rgb); what a data set gives itself is flipped by it."""
+    image, _ = masks_module.read_image(photo, 64)
+    config, files, networks = small(tmp_path, pipeline)
+    found = stage_features(config, image, files[1], files[0])
+    seen = image if pipeline else image[..., ::-1]
+    inputs = torch.from_numpy(seen.copy()).permute(2, 0, 1)[None] / 255
+    for network, feature in zip(networks, (found.student, found.teacher), strict=True):
+        with torch.no_grad():
+            torch.testing.assert_close(network.backbone(inputs)[1], feature)
+
+
+def test_a_grey_network_gets_a_grey_image(photo, tmp_path):
+    image, _ = masks_module.read_image(photo, 64)
+    model = {
+        name: dict(
+            classifier(),
+            backbone=dict(classifier()['backbone'], in_channels=1),
+            data_preprocessor=dict(num_classes=5, mean=[0.0], std=[255.0]),
+        )
+        for name in ('student', 'teacher')
+    }
+    config = tmp_path / 'grey.py'
+    dataset = dict(type='FashionMNIST', pipeline=[])
+    Config(
+        dict(
+            default_scope='mmpretrain',
+            model=distilled(model['student'], model['teacher']),
+            test_dataloader=dict(dataset=dataset),
+        )
+    ).dump(config)
+    assert stage_features(config, image).teacher.shape == (1, 64, 2, 3)
+
+
+def test_a_teacher_of_another_image_size(photo, tmp_path):
+    image, _ = masks_module.read_image(photo, 64)
+    config, files, (_, teacher) = small(tmp_path, LOAD, teacher_input_size=(128, 96))
+    found = stage_features(config, image, files[1], files[0])
+    inputs = torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255
+    resizing = TeacherResizing((128, 96))
+    with torch.no_grad():
+        expected = resizing.back(teacher.backbone(resizing.images(inputs))[1], (64, 96))
+    torch.testing.assert_close(found.teacher, expected)
+    assert found.teacher.shape[2:] == found.student.shape[2:] == (2, 3)
+
+
+def test_padding_does_not_stretch_the_overlay(tmp_path, monkeypatch):
+    """An image of 40x64 (height x width), padded to 64x64: of four rows of tokens two and a half are seen."""
+    drawn = []
+    monkeypatch.setattr(
+        'matplotlib.axes.Axes.imshow', lambda self, image, **kwargs: drawn.append(image)
+    )
+    path = tmp_path / 'wide.png'
+    cv2.imwrite(str(path), np.zeros((40, 64, 3), np.uint8))
+    (tmp_path / 'ann.json').write_text(
+        json.dumps(
+            dict(
+                images=[dict(id=1, file_name='wide.png', width=64, height=40)],
+                categories=[dict(id=1, name='thing')],
+                annotations=[
+                    dict(id=1, image_id=1, category_id=1, bbox=[16, 16, 16, 16], area=1, iscrowd=0)
+                ],
+            )
+        )
+    )
+    show_masks(
+        path,
+        tmp_path / 'out.png',
+        CONFIG,
+        ann_file=tmp_path / 'ann.json',
+        stage='P4',
+        ratios=(4 / 16,),
+        size=40,
+        only=['foreground, top'],
+    )
+    given = drawn[2].any(-1)  # after the image and its scores
+    assert given.shape == (40, 64)
+    expected = np.zeros((40, 64), bool)
+    expected[16:40, 16:48] = (
+        True  # the box and the tokens that it touches, of which the last row is cut
+    )
+    assert np.array_equal(given, expected)

@@ -94,6 +94,16 @@ def test_a_two_stage_detector(data):
     assert found.dpk == {name: strides[stage['index']] for name, stage in stages.items()}
 
 
+def test_a_dropped_stage_or_loss_is_left_out(data):
+    mini = Config.fromfile('configs/mini/faster_rcnn_dpk.py')
+    losses = mini.model.distiller.distill_losses
+    losses.loss_dpk.transforms.P5 = None
+    losses.loss_none = None
+    found = object_levels(config(data, mini.model), images=1)
+    assert found.dpk['P4'] == 16 and 'P5' not in found.dpk
+    assert len(found.dpk) == len(losses.loss_dpk.transforms) - 1
+
+
 def test_a_head_with_ranges(data):
     model = get_config('mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py').model
     found = object_levels(config(data, model), images=3)

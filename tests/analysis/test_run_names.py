@@ -1,6 +1,6 @@
 import pytest
 
-from dpk_mm.analysis.run_names import named_runs, split_name
+from dpk_mm.analysis.run_names import by_name, named_runs, split_name
 from dpk_mm.errors import UsageError
 
 
@@ -16,3 +16,9 @@ def test_names_and_paths(tmp_path):
 def test_no_run_replaces_another():
     with pytest.raises(UsageError, match='two runs are called a, x and y: write NAME=RUN'):
         named_runs(['a=x', 'b=z', 'a=y'])
+
+
+def test_no_value_replaces_another():
+    assert by_name([('b', 1), ('a', 2)], 'students') == {'b': 1, 'a': 2}
+    with pytest.raises(UsageError, match='two students are called a, x and y: give each a name'):
+        by_name([('a', 'x'), ('a', 'y')], 'students')

@@ -7,6 +7,7 @@ from dpk_mm.analysis.feature_similarity import image_loader
 from dpk_mm.analysis.teacher_pass import measure_teacher, why_it_does_not_fit
 from dpk_mm.errors import UsageError
 from dpk_mm.functional.similarity import cka_from_sums, hsic_sums
+from dpk_mm.models.teacher.resizing import TeacherResizing
 
 from ..helpers.small_runs import Noise, build, classifier, distilled, yolox
 
@@ -76,6 +77,27 @@ def test_against_the_networks_themselves(pair):
     buffers = sum(b.numel() * b.element_size() for b in teacher.buffers())
     assert found.megabytes == pytest.approx((4 * found.parameters + buffers) / 1e6)
     assert found.milliseconds > 0 and found.peak_megabytes is None
+
+
+def test_a_teacher_of_another_image_size(pair):
+    cfg, teacher, student, checkpoint = pair
+    cfg = Config(cfg.to_dict())
+    cfg.model.teacher_input_size = (128, 32)
+    found = measure_teacher(cfg, checkpoint, images=8, batch_size=8)
+    resizing = TeacherResizing((128, 32))
+    with torch.no_grad():
+        batch = next(iter(image_loader(cfg, 'val', 8)))
+        inputs = batch['inputs'].flip(1).float() / 255
+        top, predicted = teacher(resizing.images(inputs)).softmax(1).max(1)
+        theirs = resizing.back(teacher.backbone(resizing.images(inputs)), (64, 64))
+        pairs = zip(student.backbone(inputs), theirs, strict=True)
+        cka = {f'backbone[{i}]': float(cka_from_sums(hsic_sums(*p))) for i, p in enumerate(pairs)}
+    correct = predicted == torch.tensor([int(s.gt_label) for s in batch['data_samples']])
+    assert found.metrics['accuracy/top1'] == pytest.approx(100 * correct.float().mean().item())
+    assert found.calibration_error == pytest.approx(
+        expected_calibration_error(top.tolist(), correct.tolist()), abs=1e-5
+    )
+    assert found.cka == pytest.approx(cka, abs=1e-4)
 
 
 def test_without_a_student_there_is_no_cka(pair):

@@ -8,6 +8,7 @@ from dpk_mm.analysis.teacher_results import (
     Row,
     plot_accuracy,
     read_rows,
+    score_name,
     table_of_pairs,
     table_of_teachers,
     to_markdown,
@@ -69,6 +70,20 @@ class TestRead:
         lines = [line('fgd', 'large', 0.25, 0.5, metric='coco/bbox_mAP')]
         (row,), _ = read_rows([write(tmp_path, lines)])
         assert (row.scores, row.teacher_scores) == ([25.0], [50.0])
+
+    @pytest.mark.parametrize(
+        ('metric', 'score', 'called'),
+        [
+            ('pascal_voc/mAP', 25.0, 'pascal_voc/mAP (percent)'),
+            ('accuracy/top1', 0.25, 'accuracy/top1 (percent)'),
+            ('f1', 0.25, 'f1'),
+            ('', 0.25, 'score'),
+        ],
+    )
+    def test_percent_only_where_the_unit_is_known(self, tmp_path, metric, score, called):
+        (row,), found = read_rows([write(tmp_path, [line('kd', 'a', 0.25, 0.5, metric=metric)])])
+        assert (row.scores, row.teacher_scores) == ([score], [2 * score])
+        assert score_name(found) == called
 
     def test_validation_where_nothing_was_tested(self, tmp_path):
         lines = [{'method': 'kd', 'teacher': 'a', 'scores': {'val': 3.0}}]

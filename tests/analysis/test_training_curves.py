@@ -99,6 +99,25 @@ class TestLoadScalars:
         assert [r['step'] for r in scalars.val] == kept
         assert scalars.log == 'b'
 
+    def test_validations_of_a_training_by_iterations(self, tmp_path):
+        """mmengine writes epoch 0 for each; a resumed one keeps those that it does not repeat."""
+
+        def part(begin, end, value):
+            for i in range(begin, end + 1, 10):
+                yield {'loss': value, 'iter': i, 'step': i}
+                if i % 20 == 0:
+                    yield {'acc': value + i, 'step': 0}
+
+        write_run(tmp_path, 'a', part(10, 60, 0.0))
+        write_run(tmp_path, 'b', part(50, 80, 0.5))
+        found = [(r['step'], r['acc']) for r in load_scalars(tmp_path).val]
+        assert found == [(20, 20), (40, 40), (60, 60.5), (80, 80.5)]
+
+    def test_epochs_of_an_evaluation_in_two_records_stay(self, tmp_path):
+        records = [{'iter': 10}, {'a': 1, 'step': 1}, {'b': 2, 'step': 1}]
+        write_run(tmp_path, 'a', [{'a': 0, 'step': 0}, *records])
+        assert [r['step'] for r in load_scalars(tmp_path).val] == [0, 1, 1]
+
     def test_a_half_written_last_line_is_left_out(self, tmp_path):
         file = write_run(tmp_path, 'a', [{'loss': 1.0, 'iter': 10}], tail='{"loss": 2.0, "it')
         assert len(load_scalars(file).train) == 1

@@ -1,12 +1,15 @@
 """``tools/distill.py`` as a user runs it."""
 
 import json
+import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from dpk_mm.cli.distill.main import main
+from dpk_mm.errors import UsageError
 from tests.helpers.data_sets import write_class_folders, write_coco
 
 TOOLS = Path(__file__).parents[2] / 'tools'
@@ -20,9 +23,10 @@ train_dataloader = dict(batch_size=6)
 
 @pytest.fixture(autouse=True)
 def _signals():
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -126,3 +130,72 @@ def test_stopping(pair, monkeypatch, capsys):
     monkeypatch.setattr('dpk_mm.cli.distill.main.make_plan', stop)
     assert main(TOOLS, pair) == 130
     assert 'Run the same command again to continue' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('started_over', 'words'),
+    [
+        (False, 'Run the same command again to continue'),
+        (True, 'Run the command again without --fresh'),
+    ],
+)
+def test_stopping_a_new_start(pair, monkeypatch, capsys, started_over, words):
+    class Stopped:
+        def __init__(self, *args):
+            self.started_over = False
+
+        def run(self, dry, fresh):
+            assert fresh
+            self.started_over = started_over
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr('dpk_mm.cli.distill.main.make_plan', lambda request: None)
+    monkeypatch.setattr('dpk_mm.cli.distill.main.Driver', Stopped)
+    assert main(TOOLS, [*pair, '--fresh']) == 130
+    assert words in capsys.readouterr().out
+
+
+def test_a_closed_terminal_stops_it_as_a_kill_does(pair, monkeypatch, capsys):
+    def close(request):
+        assert signal.getsignal(signal.SIGHUP) is signal.default_int_handler
+        signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr('dpk_mm.cli.distill.main.make_plan', close)
+    assert main(TOOLS, pair) == 130
+    assert 'Stopped.' in capsys.readouterr().out
+
+
+def test_a_closed_terminal_does_not_stop_what_nohup_runs(pair, monkeypatch):
+    def close(request):
+        signal.raise_signal(signal.SIGHUP)
+        raise UsageError('it went on.')
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    monkeypatch.setattr('dpk_mm.cli.distill.main.make_plan', close)
+    assert 'it went on' in refused(pair)
+
+
+def test_a_training_holds_the_folder(pair, monkeypatch):
+    """It outlives a driver that is killed, and the same command would run it a second time."""
+    lock = os.path.abspath('work_dirs/student_from_teacher/.lock')
+    look = (
+        'import os, sys; lock = os.stat(sys.argv[1])\n'
+        'def same(number):\n'
+        '    try: found = os.fstat(number)\n'
+        '    except OSError: return False\n'
+        '    return (found.st_dev, found.st_ino) == (lock.st_dev, lock.st_ino)\n'
+        'sys.exit(0 if any(map(same, range(3, 256))) else 3)'
+    )
+
+    class Looking:
+        started_over = False
+
+        def __init__(self, plan, commands, shown, command):
+            self.commands = commands
+
+        def run(self, dry, fresh):
+            self.commands._start('student', [sys.executable, '-c', look, lock])
+
+    monkeypatch.setattr('dpk_mm.cli.distill.main.make_plan', lambda request: None)
+    monkeypatch.setattr('dpk_mm.cli.distill.main.Driver', Looking)
+    assert main(TOOLS, pair) == 0

@@ -1,6 +1,7 @@
 """The command line of tools/convert_cifar_teacher.py, run as a user runs it."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,23 @@ def test_wrong_network_is_refused_in_one_line_and_writes_nothing(published, tmp_
     )
     assert "these are the weights of 'wrn_16_2'" in message
     assert not out.exists()
+
+
+def test_a_write_that_fails_leaves_the_file_of_before(published, tmp_path, monkeypatch):
+    path, _ = published
+    out = tmp_path / 'out' / 'wrn.pth'
+    out.parent.mkdir()
+    out.write_text('of before')
+
+    def half(content, file):
+        Path(file).write_text('half')
+        raise OSError('no such device')
+
+    tool = str(ROOT / 'tools' / 'convert_cifar_teacher.py')
+    monkeypatch.setattr(torch, 'save', half)
+    monkeypatch.setattr(sys, 'argv', [tool, str(path), str(out), '--arch', 'wrn_16_2'])
+    with pytest.raises(SystemExit, match='no such device'):
+        runpy.run_path(tool, run_name='__main__')
+    assert [(file.name, file.read_text()) for file in out.parent.iterdir()] == [
+        ('wrn.pth', 'of before')
+    ]

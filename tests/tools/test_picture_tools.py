@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dpk_mm.analysis.feature_similarity import StageSimilarity
+
 ANALYSIS = Path(__file__).parents[2] / 'tools' / 'analysis'
 
 
@@ -52,7 +54,7 @@ def test_scores_by_teacher_as_a_table_and_as_a_picture(run, tmp_path):
 
 
 def test_scores_by_teacher_for_another_kind_of_file(run, tmp_path):
-    with pytest.raises(SystemExit, match='the suffix must be one of .png, .svg, .pdf or .md'):
+    with pytest.raises(SystemExit, match=r'x.txt: the suffix .* one of .*\.md, .*\.png, '):
         run('teacher_results', results(tmp_path), '--out', tmp_path / 'x.txt')
 
 
@@ -72,6 +74,51 @@ def test_curves_by_epoch(run, tmp_path):
         run('epoch_curves', tmp_path / 'none', '--out', out)
     with pytest.raises(SystemExit, match='two runs are called small'):
         run('epoch_curves', runs[0], f'small={tmp_path / "b"}', '--out', out)
+
+
+PICTURES = {
+    'epoch_curves': ['none'],
+    'feature_similarity': ['none.py', 'a=none.pth'],
+    'plot_curves': ['losses', 'none'],
+    'show_detections': [
+        *('--model', 'a', 'none.py', 'none.pth'),
+        *('--ann-file', 'none.json', '--images', 'none'),
+    ],
+    'show_masks': ['none.png'],
+    'teacher_results': ['none.jsonl'],
+}
+
+
+@pytest.mark.parametrize('name', ['x', 'x.pgn'])
+@pytest.mark.parametrize('tool', PICTURES)
+def test_a_picture_of_an_unknown_kind_is_refused_before_anything_is_read(run, tool, name):
+    with pytest.raises(SystemExit, match=rf'{tool}.py: --out {name}: the suffix'):
+        run(tool, *PICTURES[tool], '--out', name)
+
+
+def test_a_name_that_is_given_twice(run):
+    with pytest.raises(SystemExit, match='two students are called a, x.pth and y.pth: give each'):
+        run('feature_similarity', 'c.py', 'a=x.pth', 'a=y.pth', '--out', 'x.png')
+    models = ['--model', 'a', 'c.py', 'x.pth', '--model', 'a', 'd.py', 'y.pth']
+    with pytest.raises(SystemExit, match='two models are called a, '):
+        run('show_detections', *models, '--ann-file', 'n', '--images', 'n', '--out', 'x.png')
+
+
+def test_the_values_are_there_even_if_the_picture_fails(run, tmp_path, monkeypatch):
+    def measured(*args):
+        return [StageSimilarity('a', 'neck', [0.5])]
+
+    def fail(*args):
+        raise RuntimeError('no font')
+
+    monkeypatch.setattr('dpk_mm.analysis.feature_similarity.measure_similarity', measured)
+    monkeypatch.setattr('dpk_mm.analysis.similarity_plots.plot_similarity', fail)
+    file = tmp_path / 'values.json'
+    with pytest.raises((RuntimeError, SystemExit), match='no font'):
+        run('feature_similarity', 'c.py', 'a=x', '--out', tmp_path / 'x.png', '--json', file)
+    assert json.loads(file.read_text())['rows'] == [
+        {'student': 'a', 'stage': 'neck', 'mean': 0.5, 'values': [0.5]}
+    ]
 
 
 def test_similarities_need_a_name_for_each_student(run, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import argparse
 
 from dpk_mm.analysis.epoch_curves import plot_epochs
+from dpk_mm.analysis.picture_files import check_picture
 from dpk_mm.analysis.run_names import named_runs
 from dpk_mm.analysis.training_curves import load_scalars
 from dpk_mm.cli.errors import readable_errors
@@ -20,6 +21,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    check_picture(args.out)
     runs = {name: load_scalars(path) for name, path in named_runs(args.runs).items()}
     stages = plot_epochs(runs, args.out, args.title)
     print(f'{args.out}: {len(runs)} runs, stages {", ".join(stages)}')

@@ -15,6 +15,8 @@ from dpk_mm.analysis.feature_similarity import (
     StageSimilarity,
     measure_similarity,
 )
+from dpk_mm.analysis.picture_files import check_picture
+from dpk_mm.analysis.run_names import by_name
 from dpk_mm.analysis.similarity_plots import plot_similarity
 from dpk_mm.cli.errors import readable_errors
 from dpk_mm.fileio import write_json_atomically
@@ -67,13 +69,16 @@ def print_rows(found: list[StageSimilarity], metric: str, console: Console) -> N
 
 def main() -> None:
     args = parse_args()
+    check_picture(args.out)
+    pairs = [student.split('=', 1) for student in args.students]
+    students = by_name(((name, checkpoint) for name, checkpoint in pairs), 'students')
     modules = None
     if args.modules:
         pairs = [m.split('=', 1) if '=' in m else [m, m] for m in args.modules]
         modules = {'student': [p[0] for p in pairs], 'teacher': [p[1] for p in pairs]}
     found = measure_similarity(
         args.config,
-        dict(student.split('=', 1) for student in args.students),
+        students,
         args.teacher_ckpt,
         args.metric,
         modules,
@@ -85,8 +90,6 @@ def main() -> None:
         args.device,
     )
     print_rows(found, args.metric, Console())
-    plot_similarity(found, args.out, args.metric, args.title)
-    print(args.out)
     if args.json:
         rows = [
             {'student': s.student, 'stage': s.stage, 'mean': s.mean, 'values': s.values}
@@ -95,6 +98,8 @@ def main() -> None:
         write_json_atomically(
             Path(args.json), {'metric': args.metric, 'batch_size': args.batch_size, 'rows': rows}
         )
+    plot_similarity(found, args.out, args.metric, args.title)
+    print(args.out)
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 import argparse
 
+from dpk_mm.analysis.picture_files import check_picture
 from dpk_mm.analysis.run_names import named_runs
 from dpk_mm.analysis.training_curves import load_scalars, plot_losses, plot_mask_ratio
 from dpk_mm.cli.errors import readable_errors
@@ -29,6 +30,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    check_picture(args.out)
     runs = {name: load_scalars(path) for name, path in named_runs(args.runs).items()}
     if args.kind == 'losses':
         plot_losses(runs, args.out, args.smoothing, args.title)

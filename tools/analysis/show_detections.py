@@ -5,6 +5,8 @@ import argparse
 import torch
 
 from dpk_mm.analysis.detections import show_detections
+from dpk_mm.analysis.picture_files import check_picture
+from dpk_mm.analysis.run_names import by_name
 from dpk_mm.cli.errors import readable_errors
 
 
@@ -29,8 +31,12 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    check_picture(args.out)
+    models = by_name(
+        ((name, (config, checkpoint)) for name, config, checkpoint in args.model), 'models'
+    )
     show_detections(
-        {name: (config, checkpoint) for name, config, checkpoint in args.model},
+        models,
         args.ann_file,
         args.images,
         args.out,

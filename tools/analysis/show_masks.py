@@ -3,6 +3,7 @@
 import argparse
 
 from dpk_mm.analysis.masks import show_masks
+from dpk_mm.analysis.picture_files import check_picture
 from dpk_mm.cli.errors import readable_errors
 
 
@@ -37,6 +38,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    check_picture(args.out)
     show_masks(
         args.image,
         args.out,

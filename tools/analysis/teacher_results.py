@@ -6,20 +6,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from dpk_mm.analysis.picture_files import check_picture
 from dpk_mm.analysis.teacher_results import (
     LAYOUTS,
     PARTS,
     plot_accuracy,
     read_rows,
+    score_name,
     table_of_pairs,
     table_of_teachers,
     to_markdown,
 )
 from dpk_mm.cli.errors import readable_errors
-from dpk_mm.errors import UsageError
 from dpk_mm.fileio import write_text_atomically
-
-PICTURES = ('.png', '.svg', '.pdf')
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,14 +42,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     suffix = Path(args.out).suffix if args.out else ''
-    if args.out and suffix not in (*PICTURES, '.md'):
-        raise UsageError(
-            f'--out {args.out}: the suffix must be one of {", ".join(PICTURES)} or .md.'
-        )
+    if args.out:
+        check_picture(args.out, others=('.md',))
     rows, metric = read_rows(args.results, args.part)
     pairs = args.layout == 'pairs'
     lines = table_of_pairs(rows) if pairs else table_of_teachers(rows)
-    table = Table(title=args.title or None, caption=f'{metric} in percent; ± standard deviation')
+    table = Table(title=args.title or None, caption=f'{score_name(metric)}; ± standard deviation')
     for name in lines[0]:
         table.add_column(name)
     for line in lines[1:]:

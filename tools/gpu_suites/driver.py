@@ -69,6 +69,9 @@ def run_parts(
     end = time.monotonic() + 60 * minutes
     good = True
     chosen = [part for part in PARTS if part.name in names]
+    # those of an earlier run: a part that is left out or dies early would keep them
+    for part in chosen:
+        (out / f'{part.module}.json').unlink(missing_ok=True)
     for number, part in enumerate(chosen):
         left = end - time.monotonic()
         # whoever follows gets at least a little

@@ -22,6 +22,7 @@ from torch import nn
 
 from ...checkpoint.student_config import unwrap
 from ...engine.hooks import DistillAlarmHook, StudentCheckpointHook, TeacherCheckHook
+from ...engine.runner.teacher_metrics import TeacherSteps, class_count
 from ...engine.runner.validation_part import spread, validation_sets
 from ...modules import count_parameters
 from ...version import __version__
@@ -89,7 +90,7 @@ def _models(runner: Runner, model: nn.Module, missing: list[str]) -> list[dict[s
     student = _model('student', model.student, model, runner, missing)
     return [
         dict(
-            _model('teacher', teacher, teacher, runner, missing),
+            _model('teacher', teacher, TeacherSteps(model), runner, missing),
             metrics=_teacher_metrics(list(runner.hooks)),
             checkpoint=getattr(model, 'teacher_ckpt', None),
         ),
@@ -98,7 +99,7 @@ def _models(runner: Runner, model: nn.Module, missing: list[str]) -> list[dict[s
 
 
 def _model(
-    role: str, network: nn.Module, predicts: nn.Module, runner: Runner, missing: list[str]
+    role: str, network: nn.Module, predicts: Any, runner: Runner, missing: list[str]
 ) -> dict[str, Any]:
     timed = _attempt(
         lambda: milliseconds_per_image(runner, predicts), f'speed of the {role}', missing
@@ -135,12 +136,12 @@ def _chosen_metric(hooks: Sequence[Any]) -> str | None:
 # Speed.
 
 
-def milliseconds_per_image(runner: Runner, model: nn.Module) -> dict[str, Any] | None:
+def milliseconds_per_image(runner: Runner, model: Any) -> dict[str, Any] | None:
     """Measures ``val_step`` on single images of the validation set, that is preprocessing, network and decoding.
 
     Args:
         runner: With a validation; None is returned without one.
-        model: In eval mode.
+        model: In eval mode; its ``val_step`` is called.
 
     Returns:
         The median in milliseconds, and of how many images.
@@ -174,8 +175,8 @@ def _examples(runner: Runner, model: nn.Module) -> dict[str, Any] | None:
         return None
     loader, _ = validation_sets(runner)[0]
     models = {'student' if hasattr(model, 'teacher') else 'model': model}
-    if isinstance(getattr(model, 'teacher', None), nn.Module):
-        models = {'teacher': model.teacher, **models}
+    if isinstance(getattr(model, 'teacher', None), nn.Module) and _same_classes(model):
+        models = {'teacher': TeacherSteps(model), **models}
     return collect_examples(
         models,
         loader.dataset,
@@ -184,14 +185,26 @@ def _examples(runner: Runner, model: nn.Module) -> dict[str, Any] | None:
     )
 
 
+def _same_classes(model: Any) -> bool:
+    """Whether the labels of the teacher's predictions mean what the student's do, as far as their number tells."""
+    counts = [class_count(model.teacher), class_count(model.student)]
+    return None in counts or counts[0] == counts[1]
+
+
 @contextmanager
 def _as_tested(runner: Runner) -> Any:
     """In eval mode, without gradients, and with the averaged weights where a hook averages."""
     model = runner.model
     training = model.training
-    averaging = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+    # Not through the points of the hook: mmpretrain's evaluates the raw weights as well there, on all ranks, and the
+    # report is made on one.
+    averaging = [
+        hook
+        for hook in runner.hooks
+        if isinstance(hook, EMAHook) and getattr(hook, 'evaluate_on_ema', True)
+    ]
     for hook in averaging:
-        hook.before_val_epoch(runner)
+        hook._swap_ema_parameters()
     model.eval()
     try:
         with torch.no_grad():
@@ -199,7 +212,7 @@ def _as_tested(runner: Runner) -> Any:
     finally:
         model.train(training)
         for hook in averaging:
-            hook.after_val_epoch(runner)
+            hook._swap_ema_parameters()
 
 
 def _attempt(function: Callable[[], Any], what: str, missing: list[str]) -> Any:

@@ -7,26 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...engine.hooks.distill_alarm_hook import SHARE
+from ..metric_units import with_unit
 from ..training_curves import MASK_RATIO_PREFIX, SIMILARITY_PREFIX, Scalars, split_loss
 from .charts import Chart, Series, draw_chart
 from .runs import Run
 
 _DISTILL = 'distill.'
 _GRADIENT = 'gradient/'
-
-
-def metric_unit(name: str) -> str:
-    """The unit of a metric; empty where it is not known."""
-    kind = name.split('/')[0]
-    if kind in ('accuracy', 'single-label', 'multi-label'):
-        return '%'
-    return '0 to 1' if kind in ('coco', 'pascal_voc', 'lvis', 'voc') else ''
-
-
-def with_unit(name: str) -> str:
-    """The name of a metric with its unit."""
-    unit = metric_unit(name)
-    return f'{name} ({unit})' if unit else name
 
 
 def draw_curves(runs: Sequence[Run], metric: str | None) -> list[Chart]:

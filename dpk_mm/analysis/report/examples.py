@@ -77,7 +77,7 @@ def _detections(
         image = _image(sample)
         factor = min(1.0, _SIDE / max(image.shape[:2]))
         truth = sample['data_samples'].get('gt_instances')
-        if truth is not None and len(truth):
+        if truth is not None and 'bboxes' in truth:  # of an image without objects none, but there
             columns['ground truth'].append(_boxes(truth, factor))
         for name, model in models.items():
             found = model.val_step(collate([dataset[index]]))[0].pred_instances
@@ -86,7 +86,8 @@ def _detections(
     if len(columns['ground truth']) < len(images):  # a test pipeline without annotations
         del columns['ground truth']
     labels = [int(label) for boxes in columns.values() for b in boxes for label in b.labels]
-    shown = list(names) or [str(i) for i in range(max(labels, default=0) + 1)]
+    # a model may have more classes than the data set has names
+    shown = [_name(i, names) for i in range(max([len(names) - 1, 0, *labels]) + 1)]
     if len(shown) > 12:  # a legend of the classes that are there
         used = sorted({*labels})
         shown = [shown[i] for i in used]

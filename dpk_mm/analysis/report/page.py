@@ -13,8 +13,9 @@ from mmengine.hooks import CheckpointHook
 from ...errors import UsageError, did_you_mean
 from ...fileio import write_text_atomically
 from ...version import __version__
+from ..metric_units import difference_unit, metric_unit, percent_factor, with_unit
 from ..tables import format_duration
-from .curves import draw_curves, metric_unit, with_unit
+from .curves import draw_curves
 from .examples import show_examples
 from .runs import Run
 from .table import NONE, Column, Table, number
@@ -125,7 +126,7 @@ def _models(runs: Sequence[Run], metric: str | None, baseline: str | None) -> Ta
     names = [
         *('model', 'role', with_unit(metric) if metric else 'metric', 'best'),
         *(
-            f'against {baseline} (points)',
+            f'against {baseline} ({difference_unit(metric or "")})',
             'parameters (million)',
             'speed (ms/image)',
             'training time',
@@ -182,7 +183,8 @@ def _difference(value: float | None, base: float | None, metric: str | None) -> 
     if value is None or base is None or metric is None:
         return NONE
     # hundredths of what lies between 0 and 1 are called points, as percents are
-    return f'{(value - base) * (100 if metric_unit(metric) == "0 to 1" else 1):+.2f}'
+    difference = (value - base) * percent_factor(metric)
+    return f'{difference:+.2f}' if metric_unit(metric) else f'{difference:+.4g}'
 
 
 def _time(record: Mapping[str, Any]) -> str:
@@ -203,7 +205,8 @@ def _summary(runs: Sequence[Run], metric: str | None, baseline: str | None) -> s
     text = f'The {name}{whose} reached {number(last)} in {with_unit(metric)}'
     base = next((_last(r, metric) for r in runs if r.name == baseline and r is not run), None)
     if base is not None:
-        text += f', {_difference(last, base, metric)} points against the baseline'
+        points = ' points' if metric_unit(metric) else ''
+        text += f', {_difference(last, base, metric)}{points} against the baseline'
     models = {model['role']: model for model in run.record.get('models', ())}
     teacher = models.get('teacher', {})
     value = (teacher.get('metrics') or {}).get(metric)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ...engine.runner.prepare import TEST_SUFFIX
 from ...errors import UsageError
 from ...models.pairing import CHOSEN_FILE
 from ...modules import count_parameters
@@ -104,7 +105,7 @@ def load_run(work_dir: str | os.PathLike[str], name: str | None = None) -> Run:
         scalars = load_scalars(folder)
     except FileNotFoundError as error:
         raise UsageError(str(error)) from None
-    config = _config_file(folder)
+    config = _config_file(folder, scalars.log)
     record = _read_json(folder / RECORD_FILE, dict)
     if record is None or record.get('log', scalars.log) != scalars.log:
         record = {'models': _models_of_config(config)}
@@ -119,9 +120,16 @@ def load_run(work_dir: str | os.PathLike[str], name: str | None = None) -> Run:
     )
 
 
-def _config_file(folder: Path) -> Path | None:
-    """The config that mmengine wrote there; of several the newest."""
-    files = sorted(folder.glob('*.py'), key=lambda file: file.stat().st_mtime)
+def _config_file(folder: Path, log: str) -> Path | None:
+    """The config that mmengine wrote beside the log of the training; else the newest of the folder."""
+    own = folder / log / 'vis_data' / 'config.py'
+    if own.is_file():
+        return own
+    # those of tests last: of a distillation they hold the student alone
+    files = sorted(
+        folder.glob('*.py'),
+        key=lambda file: (not file.name.endswith(TEST_SUFFIX), file.stat().st_mtime),
+    )
     files = files or sorted(folder.glob('*/vis_data/config.py'))
     return files[-1] if files else None
 

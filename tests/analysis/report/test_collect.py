@@ -1,5 +1,6 @@
 import json
 
+import pytest
 import torch
 from mmengine.hooks import Hook
 
@@ -51,6 +52,47 @@ def test_a_distillation(tmp_path):
     environment = dict(record['environment'])
     assert torch.__version__ in environment['packages'] and 'dpk_mm' in environment['packages']
     assert environment['seed'] == '0' and environment['optimizer'] == 'SGD in OptimWrapper'
+
+
+@pytest.mark.parametrize('on_ema', [True, False])
+def test_an_ema_hook_that_evaluates_both_sets_is_not_asked_to(tmp_path, monkeypatch, on_ema):
+    """It would evaluate on all ranks, and the report is made on one."""
+    from mmpretrain.engine.hooks import EMAHook
+
+    ema = EMAHook(momentum=0.5, evaluate_on_ema=on_ema, evaluate_on_origin=True)
+    network = build(classifier())
+    seen = {}
+
+    def look(*args, **kwargs):
+        seen['weight'] = network.head.fc.weight.clone()
+
+    monkeypatch.setattr('dpk_mm.analysis.report.collect.collect_examples', look)
+    last = Collect()
+    made = runner(network, tmp_path, ema, last)
+    made.train()
+    assert made.val_loop.evaluator.metrics[0].calls == (4 if on_ema else 2)  # of two validations
+    assert last.same and last.mode_kept
+    averaged = ema.ema_model.module.head.fc.weight
+    assert not torch.equal(averaged, network.head.fc.weight)
+    assert torch.equal(seen['weight'], averaged if on_ema else network.head.fc.weight)
+
+
+def test_a_teacher_of_other_classes_is_in_no_example(tmp_path):
+    head = dict(type='LinearClsHead', num_classes=7, in_channels=128)
+    record = record_of(build(distilled(classifier(), classifier(16, head=head))), tmp_path)
+    assert [model['role'] for model in record['models']] == ['teacher', 'student']
+    assert set(record['examples']['right']) == {'student'} and record['missing'] == []
+
+
+def test_a_teacher_of_another_image_size(tmp_path):
+    model = build(distilled(classifier(), classifier(16), teacher_input_size=(96, 32)))
+    seen = set()
+    model.teacher.backbone.register_forward_pre_hook(
+        lambda module, args: seen.add(tuple(args[0].shape[2:]))
+    )
+    record = record_of(model, tmp_path)
+    assert record['missing'] == [] and set(record['examples']['right']) == {'teacher', 'student'}
+    assert seen == {(96, 32)}  # in training, for the speed and the examples
 
 
 def test_a_plain_training_by_iterations_without_validation(tmp_path):

@@ -1,23 +1,6 @@
-import pytest
-
-from dpk_mm.analysis.report.curves import draw_curves, metric_unit, with_unit
+from dpk_mm.analysis.report.curves import draw_curves
 from dpk_mm.analysis.report.runs import load_run
 from tests.helpers.report_runs import distillation, plain, write_run
-
-
-@pytest.mark.parametrize(
-    ('name', 'unit'),
-    [
-        ('accuracy/top1', '%'),
-        ('single-label/f1-score', '%'),
-        ('coco/bbox_mAP', '0 to 1'),
-        ('pascal_voc/mAP', '0 to 1'),
-        ('acc', ''),
-    ],
-)
-def test_units(name, unit):
-    assert metric_unit(name) == unit
-    assert with_unit(name) == (f'{name} ({unit})' if unit else name)
 
 
 def rows(charts):

@@ -7,6 +7,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch.utils.data import default_collate
 
+from dpk_mm.analysis.report import examples
 from dpk_mm.analysis.report.examples import collect_examples, data_uri, show_examples
 from tests.helpers.small_runs import Noise
 
@@ -126,6 +127,42 @@ def test_a_test_set_without_boxes_has_no_column_of_them():
     models = dict(model=Detector([], []))
     found = collect_examples(models, Set(2, True), lambda samples: samples, lambda n: [0, 1])
     assert found['counts'] == {'model': [0, 0]}
+
+
+def test_an_image_without_objects_keeps_the_ground_truth_of_the_others():
+    class Set(Noise):
+        def __getitem__(self, index):
+            found = super().__getitem__(index)
+            if index == 0:
+                sample = found['data_samples']
+                sample.gt_instances = sample.gt_instances[:0]
+            return found
+
+    models = dict(model=Detector([], []))
+    found = collect_examples(models, Set(2, True), lambda samples: samples, lambda n: [0, 1])
+    assert found['counts'] == {'ground truth': [0, 1], 'model': [0, 0]}
+
+
+@pytest.mark.parametrize('names', [5, 20])
+def test_a_model_of_more_classes_than_the_set_has_names_for(names, monkeypatch):
+    class Set(Noise):
+        metainfo = dict(classes=tuple(f'c{i}' for i in range(names)))
+
+    class Other(Detector):
+        def val_step(self, batch):
+            (sample,) = super().val_step(batch)
+            sample.pred_instances.labels += 40
+            return [sample]
+
+    drawn = []
+    monkeypatch.setattr(examples, 'draw_grid', lambda *args, **kwargs: drawn.append(args))
+    monkeypatch.setattr(examples.Path, 'read_bytes', lambda self: b'')
+    models = dict(model=Other([[8.0, 8, 40, 48]], [0.9]))
+    collect_examples(models, Set(1, True), lambda samples: samples, lambda n: [0])
+    _, columns, shown, _ = drawn[0]
+    assert shown == ['c0', '40']
+    assert columns['ground truth'][0].labels.tolist() == [0]
+    assert columns['model'][0].labels.tolist() == [1]
 
 
 def test_other_tasks_have_no_examples():

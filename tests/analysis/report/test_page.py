@@ -116,6 +116,19 @@ def test_several_runs_side_by_side(runs):
     ]
 
 
+def test_a_metric_of_an_unknown_unit_has_no_points(tmp_path):
+    for name, value in (('a', 0.5), ('b', 0.5125)):
+        folder = write_run(tmp_path / name, plain(metric='f1'), (), distils=False)
+        with open(folder / 'stamp' / 'vis_data' / 'scalars.json', 'a') as file:
+            file.write(f'{{"step": 1, "f1": {value}}}\n')
+    text = render_page([load_run(tmp_path / name) for name in 'ab'], baseline='a')
+    rows = table(text, 'Last and best')
+    column = rows[0].index('against a (difference)')
+    assert [row[column] for row in rows[1:]] == ['–', '+0.0125']
+    sentence = Page(text).texts['p'][0]
+    assert '+0.0125 against the baseline' in sentence and 'points' not in text
+
+
 def test_a_baseline_of_the_size_of_the_teacher_does_not_hide_it(tmp_path):
     baseline = plain()
     baseline['models'][0]['parameters'] = 4_000_000

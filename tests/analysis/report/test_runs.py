@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,37 @@ def test_bad_folders_in_one_sentence(tmp_path):
         (folder / 'chosen.json').write_text(content)
         with pytest.raises(UsageError, match=words):
             load_run(folder)
+
+
+def test_the_config_is_that_of_the_training(tmp_path):
+    folder = write_run(tmp_path / 'run', None, config='a = 1\n')
+    # a test later in the same folder: its config, and a log folder without scalars
+    (folder / 'config_test.py').write_text('a = 2\n')
+    os.utime(folder / 'config.py', (1, 1))
+    tested = folder / 'stamp_2' / 'vis_data'
+    tested.mkdir(parents=True)
+    (tested / 'config.py').write_text('a = 3\n')
+    assert load_run(folder).config_text == 'a = 1\n'
+    # as an older tools/test.py wrote it
+    (folder / 'config.py').write_text('a = 4\n')
+    (folder / 'stamp' / 'vis_data' / 'config.py').write_text('a = 5\n')
+    assert load_run(folder).config_text == 'a = 5\n'
+
+
+def test_validations_of_a_training_by_iterations(tmp_path):
+    """mmengine's LoggerHook writes epoch 0 for each, by default."""
+    folder = write_run(tmp_path / 'a', distillation(by_epoch=False), metrics=())
+    lines = []
+    for step in range(1, 61):
+        lines.append({'iter': step, 'loss': 1.0})
+        if step % 20 == 0:
+            lines.append({'step': 0, 'coco/bbox_mAP': step / 100})
+    file = folder / 'stamp' / 'vis_data' / 'scalars.json'
+    file.write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
+    expected = [(20.0, 0.2), (40.0, 0.4), (60.0, 0.6)]
+    assert load_run(folder).metrics('coco/bbox_mAP') == expected
+    # without a record, as of a killed one
+    (folder / 'report.json').unlink()
+    run = load_run(folder)
+    assert not run.by_epoch
+    assert run.metrics('coco/bbox_mAP', iterations=True) == expected

@@ -59,6 +59,21 @@ def test_what_fails_is_written_down_and_the_next_part_runs(parts):
     assert run_parts(['works'], parts, Options(), 1.0, said.append)
 
 
+def test_what_an_earlier_run_left_is_not_this_ones(parts, monkeypatch):
+    parts.mkdir()
+    for name in ('fails', 'works', 'after'):
+        content = dict(part=name, state='finished', rows=[dict(what='old', case='old')])
+        (parts / f'{name}.json').write_text(json.dumps(content))
+    # dies before it writes, and the time is over then
+    monkeypatch.setattr(driver, '_run', lambda *args: 'ended with status 1')
+    assert not run_parts(['fails', 'works'], parts, Options(), 1.0, lambda line: None)
+    fails = json.loads((parts / 'fails.json').read_text())
+    assert (fails['state'], fails['rows']) == ('ended with status 1', [])
+    assert json.loads((parts / 'works.json').read_text())['rows'] == []
+    assert not run_parts(['fails', 'works'], parts, Options(), 0.0, lambda line: None)
+    assert states(parts) == dict(after='finished')  # of another choice, which stays
+
+
 @pytest.mark.slow
 def test_a_part_that_takes_too_long_is_ended_with_its_processes_and_keeps_its_rows(
     parts, monkeypatch
