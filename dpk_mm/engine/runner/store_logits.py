@@ -58,7 +58,7 @@ def store_logits(
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     device = device or get_device()
     model = MODELS.build(cfg.model)
-    if not isinstance(model, DPKDistill) or not cfg.model.get('teacher_ckpt'):
+    if not isinstance(model, DPKDistill) or not model.teacher_ckpt:
         raise UsageError(
             'The config has no DPKDistill with a teacher_ckpt; give the config of a distillation whose teacher is '
             'trained.'
