@@ -21,7 +21,8 @@ from .results import write_results
 from .tables import format_difference, format_spread, markdown
 
 BASELINE = 'baseline'
-KD = 'kd'
+#: What every method is compared with, where it was run: with its published weight.
+REFERENCES = (BASELINE, 'kd', 'fgd')
 FIRST_STAGE = 'first stage of'
 _MISSING = '-'
 
@@ -69,13 +70,13 @@ def comparison_rows(
 ) -> list[dict[str, Any]]:
     """One row for each method and weight, the published weights first.
 
-    Differences are paired by seed, of the held-out part where there is one: to the baseline, and to KD with its
-    published weight.
+    Differences are paired by seed, of the held-out part where there is one: to the baseline, and to KD
+    (detectors: FGD) with its published weight.
     """
     groups = group_results(results)
     part = evaluated_parts(results)[-1]
     plain = {g.method: g for g in groups if g.setting in ('', 'weight published')}
-    references = {name: plain[name] for name in (BASELINE, KD) if name in plain}
+    references = {name: plain[name] for name in REFERENCES if name in plain}
     rows = []
     for group in groups:
         if group.teacher.startswith(FIRST_STAGE) and group.method == TEACHER:
@@ -145,7 +146,7 @@ def comparison_table(
 ) -> str:
     """The rows as a Markdown table."""
     parts = evaluated_parts(results)
-    references = [name for name in (BASELINE, KD) if f'minus_{name}' in rows[0]]
+    references = [name for name in REFERENCES if f'minus_{name}' in rows[0]]
     header = ['method', 'weight', 'gradient', 'n', *(PART_NAMES[part] for part in parts)]
     header += [f'minus {name} [95 %]' for name in references] + ['time of a run']
     body = []

@@ -67,6 +67,22 @@ def test_differences_are_paired_by_seed_with_their_interval(results):
     assert row(rows, 'kd', 'published')['minus_kd'] is None
 
 
+def test_detectors_are_compared_with_fgd_in_percent(results):
+    scores = {'baseline': (0.01, 0.02, 0.03), 'fgd': (0.05, 0.06, 0.07), 'pkd': (0.06, 0.07, 0.08)}
+    found = [
+        dict(run(method, '' if method == 'baseline' else 'published', seed, score))
+        for method, values in scores.items()
+        for seed, score in enumerate(values)
+    ]
+    for result in found:
+        result['metric'] = 'coco/bbox_mAP'
+        result['scores'] = {'val': result['scores']['test'], 'test': result['scores']['test']}
+    rows = comparison_rows(found, {})
+    assert row(rows, 'pkd', 'published')['minus_fgd']['mean'] == pytest.approx(1.0)
+    assert row(rows, 'pkd', 'published')['minus_baseline']['mean'] == pytest.approx(5.0)
+    assert 'minus fgd [95 %]' in comparison_table(rows, found).splitlines()[0]
+
+
 def test_rows_name_their_weights_and_gradients(results):
     rows = comparison_rows(results, SHARES)
     assert [r['method'] for r in rows] == ['teacher', 'baseline', 'kd', 'dkd', 'kd']
