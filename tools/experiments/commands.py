@@ -115,12 +115,12 @@ class Commands:
         """
         train = self.config(entry).get('train_cfg') or {}
         epochs = self.own_options(entry).get('train_cfg.max_epochs', train.get('max_epochs'))
-        if epochs is None:
+        if epochs is None and (train.get('max_iters') or 'Iter' in str(train.get('type'))):
             raise UsageError(
                 f'Entry {entry.name}: {entry.config} has no train_cfg.max_epochs, but experiments count epochs: write '
                 'the length of the training so.'
             )
-        return int(epochs)
+        return int(epochs or 1)
 
     def inputs(self, entry: Entry) -> str:
         """Digest of all that the result of an entry depends on."""
