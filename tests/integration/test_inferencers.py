@@ -62,5 +62,6 @@ def test_the_inferencer_has_the_students_weights(files, expected, name):
 def test_init_detector_with_the_config_of_the_distillation(files, expected):
     folder, cfg = files
     # without cfg_options it looks for model.backbone, which only a plain model has
-    model = init_detector(cfg, str(folder / 'plain.pth'), device='cpu', cfg_options={})
+    own = copy.deepcopy(cfg)  # the model keeps it, and the loading step is changed in it
+    model = init_detector(own, str(folder / 'plain.pth'), device='cpu', cfg_options={})
     assert inference_detector(model, IMAGE).pred_instances.scores.tolist() == expected
