@@ -17,6 +17,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
+from ..checkpoint.resume import is_first_rank
 from ..errors import UsageError, nearest
 from ..fileio import write_json_atomically
 from ..models.pairing import CHOSEN_FILE, SHORT_KEYS, complete, is_short, table
@@ -112,7 +113,7 @@ def load_config(
     if complete_short and is_short(cfg):
         completed = complete(cfg)
         cfg = completed.cfg
-        if print_choices and _is_first_process():
+        if print_choices and is_first_rank():
             rows = completed.rows
             print(f'{filename} is of the short form; this was chosen:\n{table(rows)}')
     if work_dir is not None:
@@ -292,8 +293,3 @@ def _same(node: Any, name: str, value: Any, path: str = '') -> Iterator[str]:
             yield place
         elif isinstance(found, (dict, list, tuple)):
             yield from _same(found, name, value, place)
-
-
-def _is_first_process() -> bool:
-    """Before the processes of a run know each other."""
-    return os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0'

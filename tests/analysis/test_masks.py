@@ -242,7 +242,17 @@ def test_a_grey_network_gets_a_grey_image(photo, tmp_path):
             test_dataloader=dict(dataset=dataset),
         )
     ).dump(config)
-    assert stage_features(config, image).teacher.shape == (1, 64, 2, 3)
+    networks = [build(model[name]).eval() for name in ('student', 'teacher')]
+    files = [str(tmp_path / f'{name}.pth') for name in ('student', 'teacher')]
+    for network, file in zip(networks, files, strict=True):
+        torch.save(dict(state_dict=network.state_dict()), file)
+    found = stage_features(config, image, files[1], files[0])
+    # the luma weights of grey
+    grey = torch.from_numpy(image.copy()).double() @ torch.tensor([0.299, 0.587, 0.114]).double()
+    inputs = grey.round().float()[None, None] / 255
+    for network, feature in zip(networks, (found.student, found.teacher), strict=True):
+        with torch.no_grad():
+            torch.testing.assert_close(network.backbone(inputs)[1], feature, atol=1e-2, rtol=1e-2)
 
 
 def test_a_teacher_of_another_image_size(photo, tmp_path):

@@ -29,6 +29,10 @@ def validation_sets(runner: Runner) -> list[tuple[DataLoader, Evaluator]]:
     return list(zip(loaders, evaluators, strict=True))
 
 
+#: Arguments of metrics that say where they write.
+_PATHS = ('outfile_prefix', 'out_file_path')
+
+
 @contextmanager
 def evaluator_copy(evaluator: Evaluator) -> Iterator[Evaluator]:
     """A copy of an evaluator that may be changed, and that writes nothing where the other one does.
@@ -44,7 +48,7 @@ def evaluator_copy(evaluator: Evaluator) -> Iterator[Evaluator]:
     broadcast_object_list(folders)  # one rank reads what all of them wrote
     try:
         for number, metric in enumerate(own.metrics):
-            for key in ('outfile_prefix', 'out_file_path'):
+            for key in _PATHS:
                 before = vars(metric).get(key)
                 if isinstance(before, str) and before:
                     _move_paths(metric, before, os.path.join(folders[0], f'{number}.{key}'))
@@ -57,9 +61,13 @@ def evaluator_copy(evaluator: Evaluator) -> Iterator[Evaluator]:
 def _move_paths(metric: BaseMetric, before: str, after: str) -> None:
     if os.path.isdir(before):  # CityScapesMetric makes it when it is built
         os.makedirs(after, exist_ok=True)
-    # CocoPanopticMetric and others derive the names of folders from it when they are built.
+    # CocoPanopticMetric and others derive the names of folders from it when they are built. What only begins alike,
+    # such as the prefix of the metric's name, is something else.
+    derived = tuple(f'{before}{mark}' for mark in ('.', '_', os.sep))
     for key, value in vars(metric).items():
-        if isinstance(value, str) and value.startswith(before):
+        if isinstance(value, str) and (
+            value.startswith(derived) or (key in _PATHS and value == before)
+        ):
             setattr(metric, key, after + value[len(before) :])
 
 

@@ -140,6 +140,16 @@ def test_the_folder_of_a_copy_is_there_as_long_as_the_copy():
     assert evaluator.metrics[0].outfile_prefix == '/nowhere/results'
 
 
+def test_what_only_begins_as_a_path_does_is_left_alone():
+    evaluator = Evaluator([Writing('coco')])
+    evaluator.metrics[0].prefix = 'coco'
+    evaluator.metrics[0].ann_file = 'cocoval.json'
+    with evaluator_copy(evaluator) as own:
+        (metric,) = own.metrics
+        assert (metric.prefix, metric.ann_file) == ('coco', 'cocoval.json')
+        assert metric.outfile_prefix != 'coco' and metric.folder == f'{metric.outfile_prefix}.masks'
+
+
 def test_class_count():
     assert class_count(build(classifier())) == 5
     assert class_count(build(yolox())) == 5
