@@ -131,10 +131,14 @@ def _end_group(process: Running) -> None:
     process.wait()
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _signal_group(process: Running, number: signal.Signals) -> None:
     # The whole group may have ended; some systems say the latter of ended processes.
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            if process.poll() is None:  # it has only just begun, and has no group of its own yet
+                os.kill(process.pid, number)
 
 
 def last_lines(log: Path, count: int = 20) -> list[str]:

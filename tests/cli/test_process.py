@@ -1,4 +1,6 @@
 import os
+import signal
+import subprocess
 import sys
 import time
 
@@ -53,6 +55,25 @@ class TestRunLogged:
         code = 'import os; print(os.getcwd()); import a_module_of_the_test'
         assert run(python(code), tmp_path, lines.append) == 0
         assert lines == [str(tmp_path.resolve()), 'imported']
+
+    def test_a_command_without_a_group_yet_is_ended_too(self, tmp_path):
+        """A forked one makes its group itself, a moment after it has begun."""
+        started = []
+
+        def start(command, *args):
+            started.append(subprocess.Popen(command))
+            return started[0]
+
+        with pytest.raises(KeyboardInterrupt):
+            run_logged(
+                python('import time; time.sleep(600)'),
+                tmp_path / 'run.log',
+                cwd=tmp_path,
+                on_line=lambda line: None,
+                on_tick=lambda: signal.raise_signal(signal.SIGINT),
+                start=start,
+            )
+        assert started[0].returncode == -signal.SIGTERM
 
     def test_an_interruption_ends_the_command_and_its_children(self, tmp_path):
         # The child ignores SIGTERM, as a stuck data worker may.

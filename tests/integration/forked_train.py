@@ -5,6 +5,7 @@ process of its own that ends by itself or by SIGKILL; only the seconds of import
 """
 
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -15,6 +16,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+# seconds; a run takes a few, and one that hangs says where and is ended
+HUNG_AFTER = 300
 
 
 def die():
@@ -75,6 +78,7 @@ def child(order, pipe):
     log = os.open(order['log'], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    faulthandler.register(signal.SIGUSR1)  # of its data workers, too
     if 'point' in order:
         arm(order['point'], order['number'])
     announce_training(pipe)
@@ -103,6 +107,7 @@ def run(order):
         os.setpgid(0, 0)  # with its data workers
         child(order, writer)
     began = status = None
+    started, hung = time.monotonic(), False
     limit = order.get('kill_after')
     while status is None:
         if began is None:
@@ -115,6 +120,11 @@ def run(order):
         elif limit is not None and began is not None and time.monotonic() - began >= limit:
             os.kill(pid, signal.SIGKILL)
             limit = None
+        elif not hung and time.monotonic() - started > HUNG_AFTER:
+            os.killpg(pid, signal.SIGUSR1)
+            time.sleep(1)
+            os.kill(pid, signal.SIGKILL)
+            hung = True
         else:
             time.sleep(0.003)
     seconds = 0 if began is None else time.monotonic() - began
@@ -122,7 +132,7 @@ def run(order):
     os.close(writer)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # a worker notices only later that its parent is gone
-    return dict(status=status, seconds=seconds)
+    return dict(status='hung' if hung else status, seconds=seconds)
 
 
 def main():

@@ -115,7 +115,9 @@ def train(folder):
         arguments = [str(folder / f'{config}.py'), '--work-dir', str(work_dir), *options]
         order = dict(arguments=arguments, log=f'{work_dir}.log', **order)
         print(json.dumps(order), file=server.stdin, flush=True)
-        return json.loads(server.stdout.readline())
+        answer = json.loads(server.stdout.readline())
+        assert answer['status'] != 'hung', Path(order['log']).read_text()[-6000:]
+        return answer
 
     yield run
     server.stdin.close()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +68,17 @@ def runs(images, tmp_path_factory):
         command += ['--resume'] * resume
         command += ['--cfg-options', *format_options(options)]
         lines = []
+        begin = time.monotonic()
+
+        def tick():
+            assert time.monotonic() - begin < 300, f'{work_dir} hangs:\n' + '\n'.join(lines[-30:])
+
         status = run_command(
             command,
             Path(f'{work_dir}.log'),
             cwd=ROOT,
             on_line=lines.append,
-            on_tick=lambda: None,
+            on_tick=tick,
             poll_seconds=0.1,
         )
         assert status == 0, '\n'.join(lines[-30:])
