@@ -193,7 +193,7 @@ PAIRS: dict[str, Pair] = {
     # teacher's feature is the output of its last 1x1 convolution, as in the authors' code.
     **{
         f'imagenet/efficientnet-b{size}_resnet18': _classifiers(
-            _T(512, channels, 1, 640, 6, 8, 1024, 4, 8, 7)
+            _T(512, channels, 1, 640, 6, 8, 1024, 6, 8, 7)
         )
         for size, channels in enumerate((1280, 1280, 1408, 1536, 1792))
     },

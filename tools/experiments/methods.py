@@ -220,7 +220,8 @@ def _all_stages(
 
 def _tofd(facts: Facts) -> Losses:
     tofd = methods.tofd(facts.pair, num_classes=facts.num_classes, before=facts.before)
-    return methods.kd(tau=3.0, loss_weight=1.0) | tofd
+    # without the tau^2 of KD
+    return methods.kd(tau=3.0, loss_weight=1 / 9) | tofd
 
 
 def _ofd(facts: Facts) -> Losses:
@@ -241,6 +242,18 @@ def _reviewkd(facts: Facts) -> Losses:
     weight = _REVIEWKD.get(facts.pair, 1.0 if facts.imagenet else 5.0)
     warmup = facts.passes(1, 100) if facts.imagenet else facts.passes(20, 240)
     return methods.reviewkd(facts.pair, before=facts.before, warmup=warmup, loss_weight=weight)
+
+
+def _ickd(facts: Facts) -> Changes:
+    if facts.imagenet:
+        own = methods.ickd(facts.pair, mode='imagenet', loss_weight=500.0)
+        return _losses(methods.kd(tau=1.0, loss_weight=0.5) | own, 0.5)
+    return _losses(methods.ickd(facts.pair))
+
+
+def _mgd_channels(facts: Facts) -> Changes:
+    weight = 7e-5 if facts.imagenet else 1.2e-3
+    return _losses(methods.mgd_channels(facts.pair, loss_weight=weight))
 
 
 def _crd(facts: Facts) -> Changes:
@@ -294,7 +307,7 @@ def _at(facts: Facts) -> Losses:
 
 
 def _afd(facts: Facts) -> Losses:
-    return methods.afd(facts.pair, before=facts.before)
+    return methods.kd(tau=4.0, loss_weight=0.9) | methods.afd(facts.pair, before=facts.before)
 
 
 def _vid(facts: Facts) -> Losses:
@@ -310,7 +323,10 @@ def _fgd_weights(facts: Facts) -> str:
 
 
 def _dpk_fgd(facts: Facts) -> Changes:
-    changes = _losses(methods.dpk_fgd(facts.pair, _fgd_weights(facts)))
+    weights = _fgd_weights(facts)
+    if facts.pair.startswith('coco/'):  # DPK's text has other ones than FGD's
+        weights = 'dpk_two_stage_text' if 'two_stage' in weights else 'dpk_one_stage_text'
+    changes = _losses(methods.dpk_fgd(facts.pair, weights))
     hook = dict(type='mmrazor.CKAMaskRatioHook', samples='positions')
     return changes | dict(default_hooks=dict(mask_ratio=hook))
 
@@ -361,8 +377,8 @@ METHODS: dict[str, Method] = {
     'ofd': _classifier('OFD', _all_stages(_ofd, (True, True))),
     'reviewkd': _classifier('ReviewKD', _all_stages(_reviewkd, (False, True))),
     'dkd': _classifier('DKD', _dkd),
-    'ickd': _classifier('ICKD-C', _last(methods.ickd)),
-    'mgd_channels': _classifier('MGD', _last(methods.mgd_channels)),
+    'ickd': _classifier('ICKD-C', _ickd),
+    'mgd_channels': _classifier('MGD', _mgd_channels),
     'tofd': _classifier('TOFD', _all_stages(_tofd)),
     'dist': _classifier('DIST', _dist),
     'nkd': _classifier('NKD', _nkd),

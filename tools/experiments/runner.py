@@ -171,7 +171,11 @@ class GridRunner:
                 self._reporter.remaining(left, self._seconds_left(left))
                 if not running:
                     continue
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                # again and again: a signal that comes just before a wait does not end it
+                done: set[Future[dict[str, Any]]] = set()
+                while not done:
+                    done = wait(running, timeout=1, return_when=FIRST_COMPLETED).done
+                for future in done:
                     self._settle(running.pop(future), future, summary)
         finally:
             # Also after Ctrl-C: the threads see it at their next tick and end their commands.

@@ -14,6 +14,8 @@ import runpy
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import reduction
 from pathlib import Path
@@ -66,8 +68,14 @@ def _start(
     process = context.Process(
         target=_run_script, args=(script, arguments, str(cwd), dict(environment), passed)
     )
-    process.start()
+    with _LOCK:
+        process.start()
     return _Forked(process)
+
+
+#: Every start looks at all processes of this module, and two threads that look at one at the same time both read its
+#: status, which is there once: the other takes it for lost and reports 255.
+_LOCK = threading.Lock()
 
 
 class _Forked:
@@ -78,13 +86,16 @@ class _Forked:
         self.pid = process.pid
 
     def poll(self) -> int | None:
-        return self._process.exitcode
+        with _LOCK:
+            return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int | None:
-        self._process.join(timeout)
-        if self._process.exitcode is None:
-            raise subprocess.TimeoutExpired(f'process {self.pid}', timeout or 0.0)
-        return self._process.exitcode
+        end = None if timeout is None else time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if end is not None and time.monotonic() >= end:
+                raise subprocess.TimeoutExpired(f'process {self.pid}', timeout or 0.0)
+            time.sleep(0.02)
+        return status
 
 
 class _Passed:

@@ -5,8 +5,8 @@ model = dict(
         backbone=dict(depth=18, init_cfg=dict(checkpoint='torchvision://resnet18')),
         neck=dict(in_channels=[64, 128, 256, 512]),
     ),
-    # not the neck: its lateral convolutions take the backbone's channels
-    inherit=['rpn_head', 'roi_head'],
+    # of the neck what fits: its lateral convolutions take the backbone's channels
+    inherit=['neck.fpn_convs', 'rpn_head', 'roi_head'],
 )
 
 # 4 images a GPU, as in DPK's released config for this pair; the learning rate stays 0.01

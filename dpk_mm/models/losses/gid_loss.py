@@ -57,7 +57,7 @@ class GIDLoss(LevelLoss):
         levels: Sequence[int | Mapping[str, Any]] = (0, 1, 2, 3),
         student_channels: int = 256,
         teacher_channels: int = 256,
-        feature_weight: float = 0.005,
+        feature_weight: float = 0.0005,
         relation_weight: float = 40.0,
         cells: int = 10,
         loss_weight: float = 1.0,

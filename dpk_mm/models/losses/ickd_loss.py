@@ -27,7 +27,8 @@ class ICKDLoss(StageLoss):
         mode: ``'cifar'`` (above), or ``'imagenet'``: over C N^2, so that the loss falls with the batch size. Both are
             the authors' code.
         align: Whether the student's feature goes through the convolution; without, both have the same channels.
-        loss_weight: Factor of the loss. Published: 4 with ``'cifar'``; torchdistill has 500 with ``'imagenet'``.
+        loss_weight: Factor of the loss. Published: 2.5 with ``'cifar'``; torchdistill has 500 with ``'imagenet'``,
+            beside half of the cross entropy and KD of weight 0.5 and ``tau`` 1.
 
     Raises:
         UsageError: (a ValueError) If a stage is malformed, or at the forward pass a feature does not fit.

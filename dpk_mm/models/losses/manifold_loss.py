@@ -39,14 +39,14 @@ class ManifoldLoss(DistillLoss):
         sample_weight: Factor of ``sample``, >= 0. Published: 0.1.
         random_weight: Factor of ``random``, >= 0. Published: 0.2.
         patches: How many are drawn, > 0. Published: 192.
-        loss_weight: Factor of the loss. Published: 1, beside KD of weight 1.
+        loss_weight: Factor of the loss. Published: 1, beside KD of weight 1 and no cross entropy with the labels.
 
     Raises:
         UsageError: (a ValueError) If a stage is malformed, or at the forward pass a feature does not fit.
         ValueError: If a weight or ``patches`` is out of its range.
 
     Source: Hao et al., "Learning Efficient Vision Transformers via Fine-Grained Manifold Distillation", L_mf (the
-    decoupled relation map); the authors' code and its published command, which sum over the stages.
+    decoupled relation map); the authors' code, which averages over the stages, and its published command.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ManifoldLoss(DistillLoss):
     def parts(
         self, student_feats: Sequence[Tensor], teacher_feats: Sequence[Tensor]
     ) -> dict[str, Tensor]:
-        """``patch``, ``sample`` and ``random``, those with a weight > 0, each summed over the stages.
+        """``patch``, ``sample`` and ``random``, those with a weight > 0, each averaged over the stages.
 
         Args:
             student_feats: ``[N, L, C_s]`` or ``[N, C_s, H, W]`` each, as recorded.
@@ -106,7 +106,7 @@ class ManifoldLoss(DistillLoss):
                 )
             with torch.autocast(own.device.type, enabled=False):
                 for name, value in self._terms(own, given).items():
-                    weight = self.loss_weight * self.weights[name] * stage.weight
+                    weight = self.loss_weight * self.weights[name] * stage.weight / len(self.stages)
                     total[name] = total.get(name, 0) + weight * value
         return total
 

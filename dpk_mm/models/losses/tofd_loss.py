@@ -62,7 +62,8 @@ class TOFDLoss(StageLoss):
 
     - ``feature``: ``alpha |R(s) - t|`` of the two vectors, R a linear layer without bias.
     - ``task``: cross entropy of the student's branches.
-    - ``logits``: the divergence of the student's branches from the teacher's, softened by ``tau`` and times ``tau^2``.
+    - ``logits``: the divergence of the student's branches from the teacher's, softened by ``tau``; without the factor
+      ``tau^2`` of KD, as in the authors' code.
     - ``orthogonal``: ``beta (|R R^T - I| + |R^T R - I|)`` (Frobenius norms).
     - ``teacher``: cross entropy of the teacher's branches, which reaches them alone.
 
@@ -183,9 +184,9 @@ class TOFDLoss(StageLoss):
         return {name: self.loss_weight * value for name, value in total.items()}
 
     def _divergence(self, own: Tensor, given: Tensor) -> Tensor:
-        """``tau^2`` times the divergence of the softened distributions, mean over images."""
+        """The divergence of the softened distributions, mean over images."""
         own, given = (F.log_softmax(x / self.tau, dim=1) for x in (own, given))
-        return self.tau**2 * F.kl_div(own, given, reduction='batchmean', log_target=True)
+        return F.kl_div(own, given, reduction='batchmean', log_target=True)
 
     def _labels(self, data_samples: Sequence[Any], feature: Tensor) -> Tensor:
         labels = labels_of(data_samples, feature, 'TOFDLoss')

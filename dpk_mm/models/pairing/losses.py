@@ -234,7 +234,6 @@ METHODS: dict[str, Method] = {
     'at': Method(_CLASSIFIER, 'feats', _maps(methods.at), 'all'),
     'vid': Method(_CLASSIFIER, 'feats', _maps(methods.vid), 'all'),
     'afd': Method(_CLASSIFIER, 'feats', _maps(methods.afd), 'all'),
-    'ofd': Method(_CLASSIFIER, 'feats', _maps(methods.ofd), 'all'),
     'reviewkd': Method(_CLASSIFIER, 'feats', _maps(methods.reviewkd, pooled_index=None), 'all'),
     'sp': Method(_CLASSIFIER, 'feats', _plain(methods.sp), tokens=True),
     'manifold': Method(_CLASSIFIER, 'feats', _maps(methods.manifold), tokens=True),
@@ -245,6 +244,7 @@ _NEED_MORE = dict(
     crd='the number of training images',
     tofd='heads beside the student',
     ab='features before the ReLU',
+    ofd='features before the ReLU',
     fgfi='the anchors of a data set',
 )
 

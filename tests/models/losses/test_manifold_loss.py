@@ -51,6 +51,14 @@ def test_a_selection_is_that_of_the_formula(weight, groups):
     assert loss([own], [given]).item() == pytest.approx(2 * slow(own, given, groups), rel=1e-9)
 
 
+def test_stages_are_averaged():
+    own, given = [tokens(0), tokens(1)], [tokens(2), tokens(3)]
+    one, two = (ManifoldLoss([dict(index=i)], **only(patch_weight=1.0)) for i in (0, 1))
+    both = ManifoldLoss([dict(index=0), dict(index=1, weight=3.0)], **only(patch_weight=1.0))
+    expected = (one(own, given) + 3 * two(own, given)) / 2
+    assert both(own, given).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
 def test_the_random_patches_are_the_same_on_both_sides_and_as_many_as_asked():
     own, given = tokens(0), tokens(1)
     loss = ManifoldLoss([dict(index=0)], **only(random_weight=1.0), patches=3)

@@ -113,7 +113,7 @@ def test_settings_win():
 
 
 @pytest.mark.parametrize(
-    ('name', 'indices'), [('at', [0, 1, 2]), ('fitnet', [1]), ('ft', [2]), ('ofd', [0, 1, 2])]
+    ('name', 'indices'), [('at', [0, 1, 2]), ('fitnet', [1]), ('ft', [2]), ('vid', [0, 1, 2])]
 )
 def test_which_levels_of_a_classifier(name, indices):
     (loss,) = make_losses(name, {}, fit(name)).values()

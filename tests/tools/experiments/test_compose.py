@@ -163,7 +163,7 @@ def test_equal_shares_are_options_over_the_published_weights(comparison):
     options = made.equal_weights('dkd', {'loss_dkd': 3.0})
     assert options == {'model.distiller.distill_losses.loss_dkd.loss_weight': 3.0}
     options = made.equal_weights('tofd', {'loss_kd': 2.0, 'loss_tofd': 3.0})
-    assert list(options.values()) == [2.0, 3.0]
+    assert list(options.values()) == pytest.approx([2 / 9, 3.0], rel=1e-3)
     assert made.student('kd', 0, PUBLISHED).options == {}
 
 

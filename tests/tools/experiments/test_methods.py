@@ -54,7 +54,15 @@ def test_settings_of_the_two_tasks():
     assert losses('reviewkd')['loss_reviewkd']['loss_weight'] == 0.6
     assert losses('nkd', IMAGENET)['loss_nkd']['gamma'] == 1.5
     mgd = losses('mgd_channels')['loss_mgd']
-    assert (mgd['masked'], mgd['mask_ratio'], mgd['loss_weight']) == ('channels', 0.15, 7e-5)
+    assert (mgd['masked'], mgd['mask_ratio'], mgd['loss_weight']) == ('channels', 0.15, 1.2e-3)
+    assert losses('mgd_channels', IMAGENET)['loss_mgd']['loss_weight'] == 7e-5
+    assert losses('ickd')['loss_ickd']['loss_weight'] == 2.5
+    ickd = losses('ickd', IMAGENET)
+    assert (ickd['loss_ickd']['loss_weight'], ickd['loss_kd']['loss_weight']) == (500.0, 0.5)
+    assert cross_entropy_weight(METHODS['ickd'].changes(IMAGENET)) == 0.5
+    afd = losses('afd')
+    assert (afd['loss_afd']['loss_weight'], afd['loss_kd']['loss_weight']) == (200.0, 0.9)
+    assert losses('tofd')['loss_kd']['loss_weight'] == pytest.approx(1 / 9)
 
 
 @pytest.mark.parametrize(('epochs', 'warmup'), [(240, 20), (24, 2), (3, 1)])

@@ -59,6 +59,7 @@ class FakeTools:
         self.running = 0
         self.together = 0
         self.meeting = None
+        self.signalled = threading.main_thread().ident  # None: the thread of the entry
         self.lock = threading.Lock()
 
     def __call__(self, command, log, cwd, on_line, on_tick, keep_open=()):
@@ -92,10 +93,11 @@ class FakeTools:
         first = 2 if '--resume' in command else 1
         if entry == self.stop:
             write_training(folder, [1], validate=False)
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            while True:  # as a real command that nobody ends
+            signal.pthread_kill(self.signalled or threading.get_ident(), signal.SIGINT)
+            for _ in range(6000):  # as a real command that nobody ends
                 time.sleep(0.01)
                 on_tick()
+            raise AssertionError('nobody has ended it')
         validate = entry not in self.skip_validation
         self.skip_validation.discard(entry)
         write_training(folder, range(first, EPOCHS + 1), validate)
@@ -277,6 +279,15 @@ def test_interrupted_training_is_resumed(stage, workers):
         assert 'baseline-s0' in summary.earlier
     assert list(stage.results()) == NAMES
     assert stage.results()['kd-s0']['mask_ratio'] == {'last': [0.4, 0.4]}
+
+
+@pytest.mark.usefixtures('heeds_ctrl_c')
+def test_a_signal_that_wakes_nobody_stops_it_too(stage):
+    """It may come in the moment before the main thread waits, or to another thread."""
+    stage.tools.stop, stage.tools.signalled = 'kd-s0', None
+    with pytest.raises(KeyboardInterrupt):
+        stage.run()
+    assert 'kd-s0' not in stage.results()
 
 
 def test_trained_but_not_evaluated(stage):

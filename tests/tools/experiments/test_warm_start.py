@@ -1,11 +1,16 @@
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
-from tools.experiments.warm_start import warm_run_command
+from dpk_mm.cli.process import run_logged
+from tools.experiments.warm_start import _start, warm_run_command
 
 
 @pytest.fixture(scope='module')
@@ -96,3 +101,61 @@ def test_threads_are_those_of_the_command(monkeypatch, tmp_path):
     # the forkserver runs already, with torch as it was imported
     monkeypatch.setenv('OMP_NUM_THREADS', '2')
     assert run(run_command, tmp_path, code)[1] == ['2']
+
+
+def test_threads_do_not_take_each_others_status(tmp_path):
+    """A status can be read once, and each start reads those of the processes of all threads."""
+    busy, together = threading.Lock(), []
+
+    def reading():
+        if not busy.acquire(blocking=False):
+            together.append(1)
+            return 7
+        time.sleep(0.005)
+        busy.release()
+        return 7
+
+    class Process:
+        pid = 1
+        exitcode = property(lambda self: reading())
+
+        def __init__(self, **kwargs):
+            pass
+
+        def start(self):
+            reading()
+
+    def one(number):
+        for _ in range(10):
+            process = _start(SimpleNamespace(Process=Process), command, tmp_path, {}, 1, ())
+            assert process.poll() == process.wait(1) == 7
+
+    command = [sys.executable, 'script.py']
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(one, range(4)))
+    assert not together
+
+
+def test_waiting_has_an_end(tmp_path):
+    running = []
+
+    def keep(*args):
+        running.append(warm_run_command(['json']).keywords['start'](*args))
+        return running[0]
+
+    def tick():
+        with pytest.raises(subprocess.TimeoutExpired):
+            running[0].wait(0.05)
+        raise KeyboardInterrupt
+
+    (tmp_path / 'script.py').write_text('import time; time.sleep(600)')
+    with pytest.raises(KeyboardInterrupt):
+        run_logged(
+            [sys.executable, 'script.py'],
+            tmp_path / 'log',
+            cwd=tmp_path,
+            on_line=lambda line: None,
+            on_tick=tick,
+            start=keep,
+        )
+    assert running[0].poll() == -signal.SIGTERM
