@@ -122,6 +122,8 @@ def _read_newest(work_dir: Path, warn: bool) -> tuple[str, dict[str, Any]] | Non
     named = _named_last(work_dir)
     candidates = numbered_checkpoints(work_dir if named is None else named.parent)
     if named is not None:
+        if not candidates and not named.is_file():
+            candidates = numbered_checkpoints(work_dir)  # what else was copied
         # Files of higher numbers are not of this run, or were being written when it ended.
         if named in candidates:
             candidates = candidates[candidates.index(named) :]
@@ -159,8 +161,9 @@ def _named_last(work_dir: Path) -> Path | None:
     if not name:
         return None
     path = Path(name)
-    # a work folder that was moved or copied names the old place
-    return path if path.exists() or not (work_dir / path.name).exists() else work_dir / path.name
+    # A work folder that was moved or copied names the old place, which may be there still.
+    own = work_dir / path.name
+    return own if own.exists() else path
 
 
 def _readable(path: Path) -> bool:

@@ -7,11 +7,14 @@ and deploys is the student as a plain mmdet or mmpretrain model.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
+import mmengine.registry as registries
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import Registry
 from mmrazor.registry import HOOKS
 from torch import nn
 
@@ -116,13 +119,39 @@ def _needs_algorithm(hook: Any) -> bool:
     return getattr(kind, '__module__', '').split('.')[0] in ('dpk_mm', 'mmrazor')
 
 
+def _types(node: Any) -> set[str]:
+    """The names of all ``type`` keys, without their scopes."""
+    if isinstance(node, (list, tuple)):
+        return set().union(*map(_types, node))
+    if not isinstance(node, dict):
+        return set()
+    found = set().union(*map(_types, node.values()))
+    kind = node.get('type')
+    return found | {kind.split('.')[-1]} if isinstance(kind, str) else found
+
+
+def _own_names() -> set[str]:
+    """Names of what dpk_mm has registered, without the ops that stand in for those of a compiled mmcv."""
+
+    def entries(registry: Registry) -> Iterator[tuple[str, Any]]:
+        yield from registry.module_dict.items()
+        for child in registry.children.values():
+            yield from entries(child)
+
+    roots = [value for value in vars(registries).values() if isinstance(value, Registry)]
+    places = ((name, getattr(kind, '__module__', '')) for r in roots for name, kind in entries(r))
+    return {
+        n for n, place in places if f'{place}.'.startswith('dpk_mm.') and '.compat.' not in place
+    }
+
+
 def _drop_own_import(cfg: Config) -> None:
     """Takes ``dpk_mm`` out of ``custom_imports``: the config then loads where it is not installed."""
     imports = (cfg.get('custom_imports') or {}).get('imports', [])
     imports = [imports] if isinstance(imports, str) else imports
     rest = {key: value for key, value in cfg.items() if key != 'custom_imports'}
-    # all of dpk_mm is registered with mmrazor, so what is left of it can only be named by that
-    if 'dpk_mm' not in imports or 'mmrazor' in repr(rest):
+    # losses and hooks of dpk_mm are registered with mmrazor; networks of its own with the package that they belong to
+    if 'dpk_mm' not in imports or 'mmrazor' in repr(rest) or _types(rest) & _own_names():
         return
     others = [name for name in imports if name != 'dpk_mm']
     if others:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 _GRACE_SECONDS = 10.0
+COMMAND_LINE = '$ OMP_NUM_THREADS='
+"""What the line begins with that a log has before the output of each command."""
 
 
 class Running(Protocol):
@@ -70,7 +72,7 @@ def run_logged(
     threads = worker_threads()
     environment = dict(os.environ, PYTHONUNBUFFERED='1', PYTHONPATH=path, OMP_NUM_THREADS=threads)
     with open(log, 'ab') as out:
-        out.write(f'$ OMP_NUM_THREADS={threads} {" ".join(command)}\n'.encode())
+        out.write(f'{COMMAND_LINE}{threads} {" ".join(command)}\n'.encode())
         out.flush()
         begin = out.tell()
         process = (start or start_process)(command, cwd, environment, out.fileno(), keep_open)
@@ -123,12 +125,14 @@ def start_process(
 
 def _end_group(process: Running) -> None:
     """Ends the command and what it started: SIGTERM first, SIGKILL after some seconds."""
-    if process.poll() is None:
-        _signal_group(process, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE_SECONDS)
-    _signal_group(process, signal.SIGKILL)  # also data workers that outlived it
-    process.wait()
+    try:
+        if process.poll() is None:
+            _signal_group(process, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE_SECONDS)
+    finally:  # also after a second Ctrl-C, which ends the waiting
+        _signal_group(process, signal.SIGKILL)  # also data workers that outlived it
+        process.wait()
 
 
 def _signal_group(process: Running, number: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""Makes the released OpenMMLab 1.x packages work with today's PyTorch.
+"""Makes the released OpenMMLab 2.0 packages work with today's PyTorch.
 
 One file per upstream defect: its symptom, the public threads, and when it can go. A patch is
 applied only where its symptom is present, and no other part of this package changes an upstream

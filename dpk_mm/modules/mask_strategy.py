@@ -43,7 +43,8 @@ class MaskContext:
 class MaskStrategy:
     """Base of all strategies: the features of a batch and a ratio in, a mask out.
 
-    Every strategy masks the same number of tokens in each sample, the one nearest to the ratio.
+    Every strategy masks the same number of tokens in each sample, the one nearest to the ratio that leaves both the
+    student and the teacher at least one token; only ratios of exactly 0 and 1 give all tokens to one of them.
 
     Attributes:
         needs: 'boxes' or 'class_weight', where the context must have it.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -123,6 +126,28 @@ def sinusoid_table(length: int, dims: int, device: torch.device | None = None) -
     return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()
 
 
+@lru_cache(maxsize=64)
+def bicubic_matrix(length: int, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The matrix of a bicubic interpolation along one dimension, as ``F.interpolate`` does it.
+
+    A product with it has a backward that is deterministic on CUDA, which that of ``F.interpolate`` is not.
+
+    Args:
+        length: Values to make.
+        size: Values that there are.
+        device: Where the matrix is.
+        dtype: Of the matrix.
+
+    Returns:
+        ``[length, size]``, without gradient; kept for the next call.
+    """
+    # Kept for training, too, where a tensor of the inference mode could not be saved for the backward.
+    with torch.inference_mode(False), torch.no_grad():
+        units = torch.eye(size, dtype=torch.float64).view(1, size, size, 1)
+        matrix = F.interpolate(units, size=(length, 1), mode='bicubic', align_corners=False)
+        return matrix.view(size, length).t().to(device, dtype).contiguous()
+
+
 class PositionEmbedding(nn.Module):
     """Positional embedding of a grid of tokens.
 
@@ -134,7 +159,7 @@ class PositionEmbedding(nn.Module):
             interpolated.
 
     Raises:
-        ValueError: If ``kind`` is unknown.
+        ValueError: If ``kind`` is unknown, or ``grid`` is not of whole numbers of at least 1.
 
     Source: A.2 ("standard learnable 1D position embeddings"); the authors' code has the sinusoidal table.
     """
@@ -146,7 +171,7 @@ class PositionEmbedding(nn.Module):
         if kind not in self.KINDS:
             raise ValueError(f'position_embedding must be one of {self.KINDS}, but is {kind!r}.')
         self.embed_dims = embed_dims
-        self.grid = (grid, grid) if isinstance(grid, int) else tuple(grid)
+        self.grid = _checked_grid(grid)
         self.table: nn.Parameter | None = None
         if kind == 'learnable':
             self.table = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1], embed_dims))
@@ -159,9 +184,18 @@ class PositionEmbedding(nn.Module):
             return self._sinusoidal(grid[0] * grid[1], device)
         if tuple(grid) == self.grid:
             return self.table
-        table = self.table.unflatten(1, self.grid).permute(0, 3, 1, 2)
-        table = F.interpolate(table.float(), size=grid, mode='bicubic', align_corners=False)
-        return table.flatten(2).transpose(1, 2)
+        return self._interpolated(self.table, grid)
+
+    def _interpolated(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        dtype = torch.promote_types(table.dtype, torch.float32)
+        rows, columns = (
+            bicubic_matrix(length, size, table.device, dtype)
+            for length, size in zip(grid, self.grid, strict=True)
+        )
+        with torch.autocast(table.device.type, enabled=False):  # of full precision
+            values = table.to(dtype).unflatten(1, self.grid)
+            values = torch.einsum('ri,nijd->nrjd', rows, values)
+            return torch.einsum('cj,nrjd->nrcd', columns, values).flatten(1, 2)
 
     def _sinusoidal(self, length: int, device: torch.device) -> Tensor:
         # Making a table costs more than adding it; the number kept is limited, for inputs of many sizes.
@@ -171,3 +205,16 @@ class PositionEmbedding(nn.Module):
                 self._sinusoid.clear()
             self._sinusoid[key] = sinusoid_table(length, self.embed_dims, device).unsqueeze(0)
         return self._sinusoid[key]
+
+
+def _checked_grid(grid: int | Sequence[int]) -> tuple[int, int]:
+    """``position_grid`` as (rows, columns)."""
+    sides = (grid, grid) if isinstance(grid, int) else grid
+    whole = isinstance(sides, Sequence) and all(
+        isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in sides
+    )
+    if not whole or len(sides) != 2:
+        raise ValueError(
+            f'position_grid must be a whole number >= 1 or (rows, columns), but is {grid!r}.'
+        )
+    return sides[0], sides[1]

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 
@@ -112,6 +113,33 @@ def test_an_empty_or_missing_last_checkpoint(run, content):
 def test_a_work_folder_that_was_moved(run):
     (run / 'last_checkpoint').write_text('/somewhere/else/epoch_2.pth')
     assert prepare_resume(config(run)) == str(run / 'epoch_2.pth')
+
+
+@pytest.mark.parametrize('name', ['epoch_3.pth', 'epoch_9.pth'])
+def test_a_work_folder_that_was_copied_goes_on_from_its_own_file(run, tmp_path_factory, name):
+    write(run / 'epoch_9.pth')
+    (run / 'last_checkpoint').write_text(str(run / name))
+    copy = tmp_path_factory.mktemp('copy')
+    shutil.copytree(run, copy, dirs_exist_ok=True)
+    assert (run / name).is_file()
+    assert prepare_resume(config(copy)) == str(copy / name)
+    (copy / name).unlink()  # not copied: the named one is the newest
+    assert prepare_resume(config(copy)) == str(run / name)
+
+
+def test_a_folder_that_is_gone_with_the_named_file(run):
+    """Only the newest file was not copied, as of a run that was still going on."""
+    write(run / 'epoch_4.pth')
+    (run / 'last_checkpoint').write_text('/somewhere/else/epoch_5.pth')
+    assert prepare_resume(config(run)) == str(run / 'epoch_4.pth')
+
+
+def test_a_named_file_that_is_gone_and_its_folder_not(run, tmp_path_factory):
+    other = tmp_path_factory.mktemp('other')
+    (run / 'last_checkpoint').write_text(str(other / 'epoch_5.pth'))
+    assert prepare_resume(config(run)) == str(run / 'epoch_3.pth')
+    write(other / 'epoch_4.pth')
+    assert prepare_resume(config(run)) == str(other / 'epoch_4.pth')
 
 
 def test_none_at_all_is_a_new_start(tmp_path):

@@ -64,6 +64,17 @@ def test_own_import_goes_only_when_nothing_of_it_is_left():
     assert student_config(cfg).custom_imports.imports == ['dpk_mm']
 
 
+@pytest.mark.parametrize('name', ['CIFARResNet', 'mmpretrain.MobileNetV1'])
+def test_a_network_of_ours_needs_the_import(name):
+    """They are registered with mmpretrain, as networks of it are."""
+    cfg = distill_config()
+    cfg.custom_imports.imports = ['dpk_mm']
+    cfg.model.architecture.neck = [dict(type='Neck', backbone=dict(type=name))]
+    assert student_config(cfg).custom_imports.imports == ['dpk_mm']
+    cfg.model.architecture.neck = [dict(type='Neck', conv=dict(type='DCNv2'))]
+    assert 'custom_imports' not in student_config(cfg)
+
+
 @pytest.mark.parametrize('place', ['algorithm', 'top'])
 def test_preprocessor_is_the_one_of_training(place):
     other = dict(type='DetDataPreprocessor', mean=[9.0])

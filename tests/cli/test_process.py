@@ -98,6 +98,35 @@ class TestRunLogged:
             time.sleep(0.02)
         assert [is_running(pid) for pid in pids] == [False, False]
 
+    def test_a_second_interruption_ends_a_command_that_ignores_the_first(self, tmp_path):
+        started = []
+
+        class Impatient(subprocess.Popen):
+            """Its first waiting, for the grace period, is interrupted."""
+
+            def wait(self, timeout=None):
+                if timeout is not None:
+                    raise KeyboardInterrupt('second')
+                return super().wait()
+
+        def start(command, cwd, environment, out, keep_open):
+            started.append(Impatient(command, stdout=out, start_new_session=True))
+            return started[0]
+
+        def stop(line):
+            raise KeyboardInterrupt('first')
+
+        code = (
+            'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);'
+            ' print("ready", flush=True); time.sleep(600)'
+        )
+        try:
+            with pytest.raises(KeyboardInterrupt, match='second'):
+                run(python(code), tmp_path, stop, start=start)
+            assert started[0].returncode == -signal.SIGKILL
+        finally:
+            started[0].kill()
+
     def test_passes_open_files_on(self, tmp_path):
         with open(tmp_path / 'held', 'w') as file:
             code = f'import os; os.write({file.fileno()}, b"from the child")'

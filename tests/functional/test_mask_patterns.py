@@ -10,7 +10,7 @@ from dpk_mm.functional import block_mask, grid_mask, num_masked_tokens, random_m
 
 def _split_is_right(mask, batch, length, ratio):
     count = num_masked_tokens(length, ratio)
-    assert abs(count - length * ratio) <= 0.5
+    assert abs(count - length * ratio) <= (0.5 if 1 <= length * ratio <= length - 1 else 1)
     assert mask.teacher.shape == (batch, count) and mask.student.shape == (batch, length - count)
     for student, teacher in zip(mask.student.tolist(), mask.teacher.tolist(), strict=True):
         assert sorted(student + teacher) == list(range(length))

@@ -28,7 +28,7 @@ def test_a_mask_splits_the_tokens_and_stitching_puts_them_back(batch, tokens, ra
     g = torch.Generator().manual_seed(seed)
     mask = random_mask(batch, tokens, ratio, generator=g)
     count = num_masked_tokens(tokens, ratio)
-    assert abs(count - tokens * ratio) <= 0.5
+    assert abs(count - tokens * ratio) <= (0.5 if 1 <= tokens * ratio <= tokens - 1 else 1)
     assert mask.teacher.shape == (batch, count)
     assert mask.student.shape == (batch, tokens - count)
     assert mask.num_tokens == tokens
@@ -46,7 +46,13 @@ def test_a_mask_splits_the_tokens_and_stitching_puts_them_back(batch, tokens, ra
 
 @pytest.mark.parametrize(
     ('tokens', 'ratio', 'count'),
-    [(10, 0.0, 0), (10, 1.0, 10), (10, 0.04, 0), (10, 0.06, 1), (7, 0.5, 4), (49, 0.999, 49)],
+    [
+        *[(10, 0.0, 0), (10, 1.0, 10), (10, 0.06, 1), (10, 0.16, 2), (7, 0.5, 4), (49, 0.95, 47)],
+        # a token is left to each side
+        *[(10, 0.04, 1), (10, 0.95, 9), (4, 0.95, 3), (4, 0.1, 1), (49, 0.999, 48), (2, 1e-9, 1)],
+        # of a single one, or none, nothing can be
+        *[(1, 0.0, 0), (1, 0.1, 0), (1, 0.95, 1), (1, 1.0, 1), (0, 0.5, 0)],
+    ],
 )
 def test_counts(tokens, ratio, count):
     assert num_masked_tokens(tokens, ratio) == count

@@ -204,10 +204,12 @@ def test_every_position_is_a_sample_once(shape, seed):
 
 @cases(200)
 @given(st.integers(0, 3000), RATIOS, RATIOS)
-def test_the_count_is_the_nearest_whole_number(tokens, ratio, other):
+def test_the_count_is_the_nearest_whole_number_that_leaves_both_sides_a_token(tokens, ratio, other):
     count = num_masked_tokens(tokens, ratio)
-    assert abs(count - Fraction(ratio) * tokens) <= Fraction(1, 2) + Fraction(1, 10**9)
-    assert 0 <= count <= tokens
+    least, most = (1, tokens - 1) if tokens > 1 and 0 < ratio < 1 else (0, tokens)
+    assert least <= count <= most
+    nearest = min(max(Fraction(ratio) * tokens, least), most)
+    assert abs(count - nearest) <= Fraction(1, 2) + Fraction(1, 10**9)
     assert num_masked_tokens(tokens, 0.0) == 0 and num_masked_tokens(tokens, 1.0) == tokens
     low, high = sorted([ratio, other])
     assert num_masked_tokens(tokens, low) <= num_masked_tokens(tokens, high)

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from dpk_mm.modules.tokens import (
     PatchEmbed,
     PositionEmbedding,
+    bicubic_matrix,
     grid_of,
     sinusoid_table,
     unpatchify,
@@ -102,6 +104,81 @@ def test_learnable_table_is_interpolated_for_another_grid(grid):
         torch.testing.assert_close(table[0, :, column], plane.flatten())
     table.square().sum().backward()
     assert position.table.grad.abs().sum() > 0
+
+
+GRIDS = [(3, 2), (5, 7), (1, 1), (2, 9), (84, 3)]
+
+
+@pytest.mark.parametrize('grid', GRIDS)
+@pytest.mark.parametrize('own', [(2, 3), (14, 14), (1, 4)])
+def test_interpolation_equals_that_of_torch_in_float64(own, grid):
+    torch.manual_seed(0)
+    position = PositionEmbedding(4, 'learnable', own).double()
+    table = position(grid, CPU)
+    assert table.dtype == torch.float64 and table.shape == (1, grid[0] * grid[1], 4)
+    planes = position.table.unflatten(1, own).permute(0, 3, 1, 2)
+    expected = F.interpolate(planes, size=grid, mode='bicubic', align_corners=False)
+    expected = expected.flatten(2).transpose(1, 2)
+    torch.testing.assert_close(table, expected, rtol=1e-13, atol=1e-15)
+    weight = torch.randn_like(table)
+    found, wanted = (
+        torch.autograd.grad((x * weight).sum(), position.table)[0] for x in (table, expected)
+    )
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-13)
+
+
+def test_interpolation_has_a_deterministic_backward():
+    """That of ``F.interpolate`` is refused on CUDA under ``randomness=dict(deterministic=True)``."""
+    waiting, names = [PositionEmbedding(4, 'learnable', (2, 3))((5, 7), CPU).grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        names.add(type(node).__name__)
+        waiting += [other for other, _ in node.next_functions if other is not None]
+    assert 'AccumulateGrad' in names and 'BmmBackward0' in names
+    assert not [name for name in names if 'Upsample' in name]
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_interpolation_is_of_full_precision(dtype):
+    torch.manual_seed(0)
+    position = PositionEmbedding(4, 'learnable', (2, 3))
+    expected = position((5, 7), CPU)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(position((5, 7), CPU), expected)
+    position.to(dtype)
+    found = position((5, 7), CPU)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+
+
+def test_matrices_of_interpolation_are_kept_but_are_no_state():
+    bicubic_matrix.cache_clear()
+    position = PositionEmbedding(4, 'learnable', (2, 3))
+    with torch.inference_mode():
+        position((5, 7), CPU)
+    assert bicubic_matrix.cache_info().misses == 2
+    position((5, 7), CPU).sum().backward()  # with matrices that the inference made
+    assert bicubic_matrix.cache_info().misses == 2
+    assert position.table.grad.sum().item() == pytest.approx(35 * 4)
+    assert list(position.state_dict()) == ['table'] and not list(position.buffers())
+    copied = copy.deepcopy(position)
+    assert torch.equal(copied((5, 7), CPU), position((5, 7), CPU))
+
+
+@pytest.mark.parametrize('kind', PositionEmbedding.KINDS)
+@pytest.mark.parametrize(
+    'grid', [0, -1, 14.0, True, None, (14,), (2, 3, 4), (0, 2), (2, -1), (2, 3.0), (2, True), '14']
+)
+def test_a_grid_that_is_none(kind, grid):
+    with pytest.raises(ValueError) as error:
+        PositionEmbedding(4, kind, grid)
+    assert str(error.value) == (
+        f'position_grid must be a whole number >= 1 or (rows, columns), but is {grid!r}.'
+    )
+
+
+def test_a_grid_of_a_config_may_be_a_list():
+    assert PositionEmbedding(4, 'learnable', [2, 3]).grid == (2, 3)
 
 
 def test_unknown_position_embedding():

@@ -143,7 +143,8 @@ def _one_rank(filename: str, rounds: int, batch_size: int, height: int, width: i
     )
     wrapped = MMDistributedDataParallel(module=model, broadcast_buffers=False)
     optimizer = build_optim_wrapper(wrapped, cfg.optim_wrapper)
-    timing = interleave({'step': lambda: wrapped.train_step(data, optimizer)}, rounds)['step']
+    step = {'step': lambda: wrapped.train_step(data, optimizer)}
+    timing = interleave(step, rounds, wall=True)['step']  # it waits for the other process
     if torch.distributed.get_rank() == 0:
         print('TIMING', json.dumps(timing), flush=True)
     torch.distributed.destroy_process_group()

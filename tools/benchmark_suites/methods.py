@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -14,7 +13,7 @@ from dpk_mm.errors import UsageError
 
 from .batches import make_batch
 from .rows import Row, rows_of
-from .steps import default_image_size, floor_case, load_config, train_case
+from .steps import default_image_size, floor_case, load_config, names_of, train_case
 from .timing import Case, interleave
 
 
@@ -50,7 +49,7 @@ def methods(
         UsageError: If the configs are not of one pair.
     """
     device = device or get_device()
-    configs = {Path(name).stem: load_config(name) for name in filenames}
+    configs = {name: load_config(file) for name, file in names_of(filenames).items()}
     first_name, first = next(iter(configs.items()))
     for name, cfg in configs.items():
         if _networks(cfg) != _networks(first):

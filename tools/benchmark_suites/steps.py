@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, init_default_scope
@@ -34,6 +35,24 @@ def load_config(filename: str) -> Config:
     if 'teacher_ckpt' in cfg.model:
         cfg.model.teacher_ckpt = None
     return cfg
+
+
+def names_of(filenames: Sequence[str]) -> dict[str, str]:
+    """Short name -> file: the file's own name, with its folder, or its whole path, where several have the same.
+
+    A file that is named twice is there once.
+    """
+    paths = {os.path.abspath(name): name for name in filenames}
+    found = {}
+    for path, filename in paths.items():
+        taken = [name for other in paths if other != path for name in _possible_names(other)]
+        found[next(name for name in _possible_names(path) if name not in taken)] = filename
+    return found
+
+
+def _possible_names(path: str) -> tuple[str, str, str]:
+    file = Path(path)
+    return file.stem, f'{file.parent.name}/{file.stem}', path
 
 
 def build_step(
@@ -110,9 +129,19 @@ def baseline(cfg: Config) -> Config:
     out = copy.deepcopy(cfg)
     out.model = cfg.model.architecture
     out.custom_hooks = []
-    if _is_part(cfg.optim_wrapper.get('architecture')):
-        out.optim_wrapper = cfg.optim_wrapper.architecture
+    out.optim_wrapper = _student_optimizer(cfg)
     return out
+
+
+def _student_optimizer(cfg: Config) -> ConfigDict:
+    """The optimizer wrapper of the student alone, with the settings that it shares with the distiller."""
+    wrapper: dict[str, Any] = dict(copy.deepcopy(cfg.optim_wrapper))
+    if not _is_part(wrapper.get('architecture')):
+        return ConfigDict(wrapper)
+    own = wrapper.pop('architecture')
+    for key in ('constructor', 'distiller'):
+        wrapper.pop(key, None)
+    return ConfigDict({**wrapper, **own})
 
 
 def with_losses(cfg: Config, names: Sequence[str], stages: Sequence[str] | None = None) -> Config:
@@ -127,8 +156,7 @@ def with_losses(cfg: Config, names: Sequence[str], stages: Sequence[str] | None 
     # without modules of its own the distiller has nothing to optimize
     if not any('transforms' in v for v in distiller.distill_losses.values()):
         out.custom_hooks = []
-        if _is_part(cfg.optim_wrapper.get('architecture')):
-            out.optim_wrapper = cfg.optim_wrapper.architecture
+        out.optim_wrapper = _student_optimizer(cfg)
     return out
 
 
@@ -152,8 +180,8 @@ def _variants(cfg: Config, compare: Sequence[str], mmrazor_losses: bool) -> dict
     if len(stages) > 1:
         variants[f'DPK, {stages[-1]}'] = with_losses(cfg, list(losses), stages[-1:])
     variants[f'DPK, {" and ".join(stages)}' if stages else 'this config'] = cfg
-    for filename in compare:
-        variants[Path(filename).stem] = load_config(filename)
+    for name, filename in names_of(compare).items():
+        variants[name] = load_config(filename)
     if mmrazor_losses and is_detector(cfg) and 'neck' in cfg.model.architecture:
         channels = tuple(cfg.model[side].neck.out_channels for side in ('architecture', 'teacher'))
         for method in MMRAZOR_METHODS:
@@ -174,13 +202,18 @@ def floor_case(cfg: Config, data: dict, device: str, amp: str | None) -> Case:
     dtype = getattr(torch, amp) if amp else torch.float32
 
     def case() -> None:
-        inputs = teacher.data_preprocessor(data, True)['inputs']
+        # once, as a distillation does
+        ready = student.data_preprocessor(data, True)
+        inputs = ready['inputs']
         with torch.no_grad(), torch.autocast(torch.device(device).type, dtype, enabled=bool(amp)):
             if is_detector(cfg):
                 teacher.extract_feat(inputs)
             else:
                 teacher(inputs, mode='tensor')
-        student.train_step(data, optimizer)
+        # the rest of ``train_step``
+        with optimizer.optim_context(student):
+            losses, _ = student.parse_losses(student(**ready, mode='loss'))
+        optimizer.update_params(losses)
 
     return case
 

@@ -36,7 +36,11 @@ def summarise(seconds: list[float]) -> Timing:
 
 
 def interleave(
-    cases: Mapping[str, Case], rounds: int, warmup: int = 2, device: str = 'cpu'
+    cases: Mapping[str, Case],
+    rounds: int,
+    warmup: int = 2,
+    device: str = 'cpu',
+    wall: bool = False,
 ) -> dict[str, Timing]:
     """Times cases that take turns, so that a machine that slows down slows all of them.
 
@@ -48,6 +52,8 @@ def interleave(
         rounds: Counted calls of each case.
         warmup: Calls of each case before them.
         device: 'cpu' or 'cuda'.
+        wall: Whether a CPU's time is that of the clock on the wall: for cases that start processes or wait for others,
+            whose time the processor's time of this one leaves out.
 
     Returns:
         A :class:`Timing` for each case.
@@ -55,14 +61,15 @@ def interleave(
     taken: dict[str, list[float]] = {name: [] for name in cases}
     for number in range(warmup + rounds):
         for name, case in cases.items():
-            seconds = _on_cuda(case) if device.startswith('cuda') else _on_cpu(case)
+            seconds = _on_cuda(case) if device.startswith('cuda') else _on_cpu(case, wall)
             if number >= warmup:
                 taken[name].append(seconds)
     return {name: summarise(values) for name, values in taken.items()}
 
 
-def _on_cpu(case: Case) -> float:
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+def _on_cpu(case: Case, wall: bool) -> float:
+    alone = torch.get_num_threads() == 1 and not wall
+    clock = time.process_time if alone else time.perf_counter
     start = clock()
     case()
     return clock() - start

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dpk_mm.errors import UsageError
 
-from .groups import TEACHER, group_results
+from .groups import TEACHER, Group, group_results
 from .intervals import spread
 from .results import read_results
 
@@ -26,20 +26,21 @@ def chosen_settings(
         missing_ok: Whether nothing is chosen where there are no results yet.
 
     Raises:
-        UsageError: If there are no results, unless ``missing_ok``: settings come before the decision, see ``PLAN.md``.
+        UsageError: If there are no results, unless ``missing_ok``: settings come before the decision, see ``PLAN.md``;
+            or if settings of a method have results of different seeds.
     """
     if missing_ok and not (folder / f'{grid}.jsonl').is_file():
         return {}
-    best: dict[str, tuple[float, float | str]] = {}
+    groups: dict[str, list[Group]] = {}
     for group in group_results(_results_of(grid, folder)):
-        scores = group.scores('val')
-        if group.method == TEACHER or not scores:
-            continue
-        (value,) = next(iter(group.runs.values()))['setting'].values()
-        mean = spread(list(scores.values())).mean
-        if group.method not in best or mean > best[group.method][0]:
-            best[group.method] = (mean, value)
-    return {method: value for method, (_, value) in best.items()}
+        if group.method != TEACHER and group.scores('val'):
+            groups.setdefault(group.method, []).append(group)
+    best = {}
+    for method, of_method in groups.items():
+        _check_seeds(grid, {group.name: group.scores('val') for group in of_method})
+        found = max(of_method, key=lambda group: _mean(group.scores('val')))
+        (best[method],) = next(iter(found.runs.values()))['setting'].values()
+    return best
 
 
 def best_form(
@@ -54,7 +55,8 @@ def best_form(
         folder: Where its ``<grid>.jsonl`` is.
 
     Raises:
-        UsageError: If there are no results: the forms are tried before the decision, see ``PLAN.md``.
+        UsageError: If there are no results: the forms are tried before the decision, see ``PLAN.md``; or if candidates
+            and the paper's form have results of different seeds.
     """
     scores = {
         group.method: group.scores('val') for group in group_results(_results_of(grid, folder))
@@ -62,11 +64,27 @@ def best_form(
     found = {name: scores[name] for name in candidates if scores.get(name)}
     if not found:
         return None
-    best = max(found, key=lambda name: spread(list(found[name].values())).mean)
-    theirs = scores.get(paper, {})
-    seeds = found[best].keys() & theirs.keys()
-    above = bool(seeds) and all(found[best][seed] > theirs[seed] for seed in seeds)
+    theirs = scores.get(paper) or {}
+    _check_seeds(grid, {paper: theirs, **found} if theirs else found)
+    best = max(found, key=lambda name: _mean(found[name]))
+    above = bool(theirs) and all(found[best][seed] > theirs[seed] for seed in theirs)
     return best if above else None
+
+
+def _mean(scores: Mapping[int, float]) -> float:
+    return spread(list(scores.values())).mean
+
+
+def _check_seeds(grid: str, scores: Mapping[str, Mapping[int, float]]) -> None:
+    """Means over different seeds are not compared: seeds differ more than settings do."""
+    seeds = {seed for found in scores.values() for seed in found}
+    for name, found in scores.items():
+        missing = sorted(seeds - found.keys())
+        if missing:
+            raise UsageError(
+                f'{grid}: {name} has no result of seed {", ".join(map(str, missing))}, which others that it is '
+                'compared with have: run the grid to its end.'
+            )
 
 
 def _results_of(grid: str, folder: Path) -> list[dict[str, Any]]:

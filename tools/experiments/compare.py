@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -387,6 +387,14 @@ def _add(summary: Summary, more: Summary) -> None:
         known += [name for name in getattr(more, key) if name not in [*known, *summary.done]]
 
 
+def has_one_part(cfg: Config, options: Mapping[str, Any]) -> bool:
+    """Whether validation and test are of the same images, with the options that point to the data."""
+    merged = Config(cfg.to_dict())
+    merged.merge_from_dict(dict(options))
+    val, test = (merged.get(f'{part}_dataloader') or {} for part in ('val', 'test'))
+    return bool(val) and val.get('dataset') == test.get('dataset')
+
+
 def main() -> int:
     args = parse_args()
     console = Console()
@@ -485,9 +493,17 @@ def _compare(
             )
         if not results:
             return 1 if summary.failed else 0
-        remark = 'A smoke run: its numbers mean nothing.' if args.smoke else ''
+        remarks = ['A smoke run: its numbers mean nothing.'] if args.smoke else []
+        same_data = has_one_part(pair.cfg, {**data_options, **(args.cfg_options or {})})
+        if same_data:
+            remarks.append('Validation and test data are the same images.')
         for file in write_comparison(
-            results, driver.shares(results), args.out or folder, pair.name, remark
+            results,
+            driver.shares(results),
+            args.out or folder,
+            pair.name,
+            ' '.join(remarks),
+            same_data,
         ):
             console.print(str(file), highlight=False, soft_wrap=True)
     return 1 if summary.failed else 0

@@ -33,6 +33,7 @@ def write_comparison(
     out: Path,
     name: str,
     remark: str = '',
+    same_data: bool = False,
 ) -> list[Path]:
     """Writes ``compare_<name>`` as Markdown, JSON and picture, and its raw lines.
 
@@ -42,6 +43,7 @@ def write_comparison(
         out: Folder, made if missing.
         name: Of the pair.
         remark: A sentence below the title.
+        same_data: Whether validation and test data are the same images: one column shows both.
 
     Returns:
         The files.
@@ -55,7 +57,7 @@ def write_comparison(
     picture = stem.with_suffix('.png')
     drawn = plot_comparison(rows, picture, title, PART_NAMES[part], str(results[0]['metric']))
     remark = f'{remark}\n\n' if remark else ''
-    text = f'# {title}\n\n{remark}{comparison_table(rows, results)}\n{_notes(results, part)}\n'
+    text = f'# {title}\n\n{remark}{comparison_table(rows, results, same_data)}\n{_notes(results, part)}\n'
     if drawn:
         text += f'\n![Differences to the baseline]({picture.name})\n'
         files.append(picture)
@@ -142,10 +144,12 @@ def _difference(group: Group, reference: Group, part: str) -> dict[str, Any] | N
 
 
 def comparison_table(
-    rows: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]
+    rows: Sequence[Mapping[str, Any]],
+    results: Sequence[Mapping[str, Any]],
+    same_data: bool = False,
 ) -> str:
-    """The rows as a Markdown table."""
-    parts = evaluated_parts(results)
+    """The rows as a Markdown table, with the last part alone where all are the same images."""
+    parts = evaluated_parts(results)[-1 if same_data else 0 :]
     references = [name for name in REFERENCES if f'minus_{name}' in rows[0]]
     header = ['method', 'weight', 'gradient', 'n', *(PART_NAMES[part] for part in parts)]
     header += [f'minus {name} [95 %]' for name in references] + ['time of a run']
@@ -158,7 +162,8 @@ def comparison_table(
         cells += [format_spread(dict(enumerate(row['scores'][part].values()))) for part in parts]
         for name in references:
             found = row[f'minus_{name}']
-            cells.append(format_difference(None if found is None else Difference(**found)))
+            difference = None if found is None else Difference(**found)
+            cells.append(format_difference(difference, len(row['scores'][parts[-1]])))
         body.append([*cells, format_duration(row['seconds'])])
     rule = ['---', '---', *['---:'] * (len(header) - 2)]
     return markdown([header, rule, *body])

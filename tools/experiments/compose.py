@@ -15,6 +15,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import nn
 
 import dpk_mm  # noqa: F401  registers what configs name
+from dpk_mm.cli.distill.schedule import set_ends
 from dpk_mm.errors import UsageError, did_you_mean
 from dpk_mm.fileio import write_text_atomically
 from dpk_mm.models.backbones.stage_backbone import StageBackbone
@@ -343,7 +344,8 @@ class Comparison:
             key: float(f'{losses[loss].get("loss_weight", 1.0) * factors[loss]:.4g}')
             for loss, key in _weight_keys(factors).items()
         }
-        if cross_entropy_weight(self.changes[name]) != 1.0:
+        # of the merged config: the pair may have another weight than 1, too
+        if cross_entropy_weight(self._distillation(self.changes[name]).to_dict()) != 1.0:
             options[_CROSS_ENTROPY] = 1.0
         return options
 
@@ -454,6 +456,8 @@ class Comparison:
         """Writes a config once; its path, relative to the repository where it is inside."""
         if name not in self._configs:
             path = self._folder / f'{name}.py'
+            # a training that is cut with --cfg-options would cut the schedules that have no end of their own
+            set_ends(cfg)
             write_text_atomically(path, config_text(name, self.pair.name, cfg))
             inside = path.resolve().is_relative_to(self._root.resolve())
             self._configs[name] = str(
@@ -471,7 +475,15 @@ def _plain_model(cfg: Config, side: str) -> Config:
     content = cfg.to_dict()
     content['model']['architecture'] = content['model'][side]
     content.pop('find_unused_parameters', None)
-    return plain_training(Config(content))
+    plain = plain_training(Config(content))
+    # the tools import dpk_mm themselves, and results were made with configs without this
+    imports = plain.get('custom_imports') or {}
+    names = [name for name in imports.get('imports', ()) if name != 'dpk_mm']
+    if names:
+        plain.custom_imports.imports = names
+    elif imports:
+        plain.pop('custom_imports')
+    return plain
 
 
 def _merged(cfg: Config, changes: Mapping[str, Any]) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import random
@@ -34,7 +35,9 @@ def prepare(
         spec: ``kind``, one of ``KINDS`` or ``DRAWN``, and arguments of its function; empty for configs that name
             their data themselves.
         source: Folder of the data; it is only read, and not needed for a drawn set.
-        folder: What has to be unpacked or split goes to a folder in here.
+        folder: What has to be unpacked or split goes to a folder in here, one for each source and ``spec``: grids
+            of different sets may share a work folder, and trainings read their lists while others are written. A drawn
+            set has that of its kind, and refuses other arguments than those that it was drawn with.
 
     Returns:
         ``--cfg-options`` that point a config to the data.
@@ -54,15 +57,22 @@ def prepare(
         return DRAWN[kind](folder / kind, **arguments)
     if source is None:
         raise UsageError(f'this grid needs the {kind} data: give its folder with --data')
-    return KINDS[kind](Path(source), folder / kind, **arguments)
+    return KINDS[kind](Path(source), folder / _folder_name(spec, Path(source)), **arguments)
 
 
-def fashion_mnist(source: Path, folder: Path) -> dict[str, Any]:
+def _folder_name(spec: Mapping[str, Any], source: Path) -> str:
+    """The kind, and what tells this data from others of its kind."""
+    text = json.dumps([str(source.resolve()), dict(spec)], sort_keys=True)
+    return f'{spec["kind"]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}'
+
+
+def fashion_mnist(source: Path, folder: Path, num_val: int = 0) -> dict[str, Any]:
     """Takes the four IDX files of Fashion-MNIST, and unpacks them if they are gzipped.
 
     Args:
         source: Folder with the four files, or with the four ``.gz`` files.
         folder: Where they are unpacked.
+        num_val: So many of the last training images are those of the validation; 0 leaves it to the config.
 
     Returns:
         Options with the folder of the unpacked files.
@@ -77,7 +87,14 @@ def fashion_mnist(source: Path, folder: Path) -> dict[str, Any]:
                 )
             _gunzip(packed, folder / name)
         source = folder
-    return {f'{loader}.dataset.data_root': str(source.resolve()) for loader in LOADERS}
+    options: dict[str, Any] = {
+        f'{loader}.dataset.data_root': str(source.resolve()) for loader in LOADERS
+    }
+    if num_val:
+        dataset = 'val_dataloader.dataset'
+        options |= {f'{dataset}.split': 'train', f'{dataset}.test_mode': False}
+        options[f'{dataset}.indices'] = -num_val
+    return options
 
 
 def _gunzip(packed: Path, target: Path) -> None:

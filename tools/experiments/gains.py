@@ -118,7 +118,7 @@ def gains_table(
             difference = None
             if other is not None:
                 difference = paired_difference(own, other.scores(parts[-1]), confidence)
-            cells.append(format_difference(difference))
+            cells.append(format_difference(difference, len(own)))
         for measure, level in columns:
             pairs = [
                 run['measures'][measure][level]

@@ -38,7 +38,9 @@ def main() -> None:
     args = parse_args()
     if not 0 < args.confidence < 1:
         raise UsageError(f'--confidence must be between 0 and 1, but is {args.confidence:g}.')
-    results = collect(list(read_results(args.results)), args.results.parent, args.levels)
+    results = collect(read_results(args.results), args.results.parent, args.levels)
+    if not results:
+        raise UsageError(f'{args.results} holds no results: run the grid first.')
     grid = results[0]['grid']
     heading = results[-1].get('title') or grid
     parts = [gains_table(results, args.references, args.confidence), LEGEND]

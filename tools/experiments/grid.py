@@ -78,6 +78,29 @@ class Grid:
     def __getitem__(self, name: str) -> Entry:
         return next(entry for entry in self.entries if entry.name == name)
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Looks for options of all entries that would undo what sets one apart from the others.
+
+        ``train_cfg.max_epochs`` may be given, to try a grid out.
+
+        Args:
+            options: ``--cfg-options`` of the call.
+
+        Raises:
+            UsageError: If there is one.
+        """
+        own = {'randomness.seed': 'every entry'}
+        for entry in self.entries:
+            taught = () if entry.teacher is None else ('model.teacher_ckpt',)
+            own |= dict.fromkeys((*entry.options, *entry.checkpoints, *taught), entry.name)
+        own.pop('train_cfg.max_epochs', None)
+        for key in options:
+            if key in own:
+                raise UsageError(
+                    f'--cfg-options {key}: the grid sets it itself for {own[key]}; leave the option out, or write a '
+                    'grid of your own.'
+                )
+
     def select(self, pattern: str | None) -> list[Entry]:
         """Entries whose names match a shell pattern, and those that they need, in order.
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .intervals import spread
+from .results import percent
 
 TEACHER = 'teacher'
+#: Beginning of a setting that says which student is trained, not how it was tuned, such as ``student width 4``.
+STUDENT = 'student '
 PART_NAMES = {'val': 'validation', 'test': 'held-out'}
 
 
@@ -33,10 +36,15 @@ class Group:
         """For legends."""
         return ', '.join(filter(None, (self.method, self.setting, self.teacher)))
 
+    @property
+    def student(self) -> str:
+        """Which student it is, where its setting says that; '' where the grid has one."""
+        return ', '.join(part for part in self.setting.split(', ') if part.startswith(STUDENT))
+
     def scores(self, part: str) -> dict[int, float]:
         """Seed -> score in percent, of the runs that have one."""
         return {
-            seed: _percent(run['metric'], run['scores'][part])
+            seed: percent(run['metric'], run['scores'][part])
             for seed, run in self.runs.items()
             if run['scores'].get(part) is not None
         }
@@ -45,15 +53,10 @@ class Group:
         """Scores of the teachers of the runs, in percent; those of a teacher itself."""
         key = 'scores' if self.method == TEACHER else 'teacher_scores'
         return [
-            _percent(run['metric'], run[key][part])
+            percent(run['metric'], run[key][part])
             for run in self.runs.values()
             if (run.get(key) or {}).get(part) is not None
         ]
-
-
-def _percent(metric: str, value: float) -> float:
-    # mmpretrain gives percent, mmdet fractions
-    return 100 * value if metric.startswith('coco/') else value
 
 
 def group_results(results: Iterable[Mapping[str, Any]]) -> list[Group]:
@@ -68,7 +71,7 @@ def group_results(results: Iterable[Mapping[str, Any]]) -> list[Group]:
 
 
 def find_reference(groups: Sequence[Group], group: Group, method: str) -> Group | None:
-    """What a group is compared with: the method with the same teacher.
+    """What a group is compared with: the method with the same student and teacher.
 
     A method without a teacher is compared with under every teacher. Of several settings of the method it is
     the one without a name, or else the best in validation: its own best, so that no method is
@@ -76,24 +79,31 @@ def find_reference(groups: Sequence[Group], group: Group, method: str) -> Group 
     """
     if group.method in (method, TEACHER):
         return None
-    candidates = [g for g in groups if g.method == method and g.teacher in ('', group.teacher)]
+    candidates = [
+        g
+        for g in groups
+        if (g.method, g.student) == (method, group.student) and g.teacher in ('', group.teacher)
+    ]
     best = best_settings(candidates)
     for candidate in candidates:
-        if not candidate.setting:
+        if candidate.setting == candidate.student:
             return candidate
     return next((c for c in candidates if c.name in best), None)
 
 
 def best_settings(groups: Sequence[Group]) -> set[str]:
-    """Names of the groups that are the best of their method and teacher in validation."""
-    best: dict[tuple[str, str], tuple[float, str]] = {}
+    """Names of the groups that are the best of their method, student and teacher in validation.
+
+    Only those with the most seeds are compared: a mean over fewer is one of other trainings.
+    """
+    best: dict[tuple[str, str, str], tuple[int, float, str]] = {}
     for group in groups:
         scores = group.scores('val')
         if scores and group.method != TEACHER:
-            candidate = (spread(list(scores.values())).mean, group.name)
-            key = (group.method, group.teacher)
-            best[key] = max(best.get(key, candidate), candidate, key=lambda pair: pair[0])
-    return {name for _, name in best.values()}
+            candidate = (len(scores), spread(list(scores.values())).mean, group.name)
+            key = (group.method, group.student, group.teacher)
+            best[key] = max(best.get(key, candidate), candidate, key=lambda found: found[:2])
+    return {name for *_, name in best.values()}
 
 
 def evaluated_parts(results: Sequence[Mapping[str, Any]]) -> list[str]:

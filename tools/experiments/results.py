@@ -20,6 +20,8 @@ from dpk_mm.fileio import write_text_atomically
 RESULTS_FILE = 'results.jsonl'
 #: Methods by the names that earlier versions wrote.
 _RENAMED = {'alone': 'baseline'}
+#: Beginnings of the names of metrics that mmdet gives as fractions; mmpretrain gives percent.
+_FRACTIONS = ('coco/', 'pascal_voc/', 'lvis/', 'cityscapes/', 'crowd_human/', 'openimages/')
 
 
 def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -128,6 +130,11 @@ def metric_value(metrics: Mapping[str, float], name: str) -> float:
     raise UsageError(
         f'the evaluation gave no {name}, only {", ".join(metrics) or "nothing"}: set the metric to one of them.'
     )
+
+
+def percent(metric: str, value: float) -> float:
+    """A value of a metric in percent, whether the evaluation gives it so or as a fraction."""
+    return 100 * value if metric.startswith(_FRACTIONS) else value
 
 
 def describe_machine() -> dict[str, Any]:

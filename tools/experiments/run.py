@@ -51,6 +51,7 @@ def main() -> int:
     args = parse_args()
     console = Console()
     grid = load_grid(args.grid)
+    grid.check_options(args.cfg_options or {})
     root = Path(__file__).resolve().parents[2]
     data_options = {}
     if not args.list:

@@ -157,6 +157,7 @@ class GridRunner:
                     if failed is not None:
                         waiting.remove(entry)
                         summary.skipped.append(entry.name)
+                        self._drop_stale(entry)
                         self._reporter.skipped(entry, failed)
                     elif not unfinished.isdisjoint(entry.needs):
                         continue
@@ -192,12 +193,15 @@ class GridRunner:
         return min(lost, default=None)
 
     def _run_entry(self, entry: Entry, entry_run: EntryRun) -> dict[str, Any]:
-        known = self.results.get(entry.name)
-        if known is not None and known['inputs'] != self.commands.inputs(entry):
-            self.results.record(entry.name, None)  # of other settings: not to be reported any more
+        self._drop_stale(entry)
         result = entry_run.run(entry)
         self.results.record(entry.name, result)
         return result
+
+    def _drop_stale(self, entry: Entry) -> None:
+        """Takes away a result of other settings: it is not to be reported any more."""
+        if not self._valid(entry):
+            self.results.record(entry.name, None)
 
     def _settle(self, entry: Entry, future: Future[dict[str, Any]], summary: Summary) -> None:
         try:
@@ -226,6 +230,7 @@ class GridRunner:
         return (
             result is not None
             and all(self._valid(self.grid[name]) for name in entry.needs)
+            and result.get('metric') == self.grid.metric
             and result['inputs'] == self.commands.inputs(entry)
         )
 

@@ -65,7 +65,7 @@ def results_table(results: Sequence[Mapping[str, Any]], references: Sequence[str
         for method in references:
             other = find_reference(groups, group, method)
             difference = None if other is None else paired_difference(own, other.scores(deciding))
-            cells.append(format_difference(difference))
+            cells.append(format_difference(difference, len(own)))
         cells.append(format_duration(float(np.mean([r['seconds'] for r in group.runs.values()]))))
         body.append(cells)
     rule = ['---'] * left + ['---:'] * (len(header) - left)
@@ -170,14 +170,14 @@ def format_spread(scores: Mapping[int, float], digits: int = 2) -> str:
     return text if found.deviation is None else f'{text} ± {found.deviation:.{digits}f}'
 
 
-def format_difference(difference: Difference | None) -> str:
-    """Writes ``mean [low, high]`` with signs."""
+def format_difference(difference: Difference | None, n: int = 0) -> str:
+    """Writes ``mean [low, high]`` with signs, and the number of pairs where it is below ``n``."""
     if difference is None:
         return _MISSING
     text = f'{difference.mean:+.2f}'
-    if difference.low is None:
-        return text
-    return f'{text} [{difference.low:+.2f}, {difference.high:+.2f}]'
+    if difference.low is not None:
+        text += f' [{difference.low:+.2f}, {difference.high:+.2f}]'
+    return f'{text} (n = {difference.n})' if difference.n < n else text
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:

@@ -53,7 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=_positive,
         metavar='SHARE',
         help="before training, measure 20 batches and scale the loss weights so that the distillation's gradient on "
-        "the student is SHARE times that of the student's own losses (default: the weights of the method)",
+        "the student is SHARE times that of the student's own losses, in equal parts of the method's losses (default: "
+        'the weights of the method)',
     )
     networks.add_argument(
         '--from-scratch',

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...errors import UsageError
-from ..process import last_lines, run_logged
+from ..process import COMMAND_LINE, last_lines, run_logged
 from .shown import Shown
 
 #: What readable errors begin with: the name of the program, as the tools give it.
@@ -82,7 +82,7 @@ class Commands:
 
     @staticmethod
     def _reason(name: str, status: int, log: Path) -> str:
-        lines = last_lines(log, 60)
+        lines = _of_last_command(last_lines(log, 60))
         for line in reversed(lines):
             for program in _PROGRAMS:
                 if line.startswith(program):
@@ -90,3 +90,9 @@ class Commands:
         how = f'was ended by signal {-status}' if status < 0 else f'ended with status {status}'
         tail = '\n'.join(f'    {line}' for line in lines[-15:])
         return f'{name} {how}; the last lines of {log}:\n{tail}'
+
+
+def _of_last_command(lines: list[str]) -> list[str]:
+    """The lines of the last command: a log holds what earlier runs of it said, too."""
+    begins = [i for i, line in enumerate(lines) if line.startswith(COMMAND_LINE)]
+    return lines[begins[-1] :] if begins else lines

@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import copy
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 
+from ...engine.hooks.loss_names import monitor_name
 from ...engine.runner.build import build_runner
 from ...engine.runner.prepare import prepare_config
 from ...errors import CheckpointError, UsageError
@@ -25,6 +25,8 @@ from ..options import load_config
 from .small_run import small_config
 
 BATCHES = 20
+_NONE = 'no share of gradients could be measured'
+_LEAVE = 'leave --gradient-share out to keep the loss weights of the method'
 
 
 def measure(file: str, work_dir: str, batches: int = BATCHES) -> dict[str, object]:
@@ -37,8 +39,8 @@ def measure(file: str, work_dir: str, batches: int = BATCHES) -> dict[str, objec
 
     Returns:
         ``share``, the median over the batches of the distillation's gradient (root of the sum of squares of its
-        losses) over the student's own; ``cosine``, the median cosine of both, by loss; ``weights``, the
-        ``loss_weight`` of each loss by its name; ``batches``.
+        losses) over the student's own; ``shares``, that of each loss by its name, and ``weights``, its
+        ``loss_weight``; ``cosine``, the median cosine of both gradients, by loss; ``batches``.
 
     Raises:
         UsageError: If a gradient is zero, so that there is no share.
@@ -59,7 +61,7 @@ def measure(file: str, work_dir: str, batches: int = BATCHES) -> dict[str, objec
         if name.startswith('train/gradient')
     }
     losses = runner.model.distiller.distill_losses
-    found: dict[str, object] = dict(summary(history))
+    found: dict[str, object] = dict(summary(history, list(losses)))
     found['weights'] = {
         name: float(getattr(loss, 'loss_weight', 1.0)) for name, loss in losses.items()
     }
@@ -77,51 +79,58 @@ def without_warmup(cfg: Config) -> Config:
     return cfg
 
 
-def summary(history: Mapping[str, Sequence[float]]) -> dict[str, object]:
+def summary(history: Mapping[str, Sequence[float]], losses: Sequence[str]) -> dict[str, object]:
     """Medians of what ``LossGradientHook`` logged.
 
     Args:
         history: ``gradient/student``, ``gradient/distill.<loss>`` and ``gradient_cosine/distill.<loss>``, each with
             one number for each batch. Parts of a loss (``gradient/distill.<loss>.<part>``) are left out.
+        losses: Names in ``distill_losses``.
 
     Raises:
-        UsageError: If the student's own losses or the distillation send no gradient.
+        UsageError: If the student's own losses send no gradient, or one of the distillation.
     """
-    whole = {n: v for n, v in history.items() if re.fullmatch(r'gradient/distill\.[^.]+', n)}
     own = history.get('gradient/student') or ()
-    shares = []
-    for number, norm in enumerate(own):
-        distilled = math.sqrt(sum(values[number] ** 2 for values in whole.values()))
-        if norm > 0 and math.isfinite(norm) and math.isfinite(distilled):
-            shares.append(distilled / norm)
-    share = _median(shares) if shares else 0.0
-    if share <= 0:
-        raise UsageError(
-            'no share of gradients could be measured: '
-            + (
-                'the distillation sends none to the student'
-                if shares
-                else "the student's own losses have none"
-            )
-            + '; leave --gradient-share out to keep the loss weights of the method.'
-        )
+    norms = {
+        name: history.get(f'gradient/{monitor_name(f"distill.{name}")}') or [0.0] * len(own)
+        for name in losses
+    }
+    rows = [
+        (norm, [values[number] for values in norms.values()]) for number, norm in enumerate(own)
+    ]
+    rows = [(n, d) for n, d in rows if n > 0 and math.isfinite(n) and all(map(math.isfinite, d))]
+    if not rows:
+        raise UsageError(f"{_NONE}: the student's own losses have none; {_LEAVE}.")
+    shares = {
+        name: _median([d[place] / norm for norm, d in rows]) for place, name in enumerate(norms)
+    }
+    silent = [name for name, share in shares.items() if share <= 0]
+    if silent:
+        raise UsageError(f'{_NONE}: {", ".join(silent)} sends none to the student; {_LEAVE}.')
+    share = _median([math.hypot(*d) / norm for norm, d in rows])
     cosines = {
         name.removeprefix('gradient_cosine/distill.'): _median(values)
         for name, values in history.items()
         if name.startswith('gradient_cosine/distill.')
     }
-    return dict(share=share, cosine=cosines, batches=len(own))
+    return dict(share=share, shares=shares, cosine=cosines, batches=len(own))
 
 
-def scaled_weights(weights: Mapping[str, float], share: float, wanted: float) -> dict[str, float]:
-    """Loss weights at which the distillation has the wanted share; all are multiplied by one factor.
+def scaled_weights(
+    weights: Mapping[str, float], shares: Mapping[str, float], wanted: float
+) -> dict[str, float]:
+    """Loss weights at which the gradients of all losses add up to the wanted share, in equal parts.
+
+    With one factor for all, a loss that does nothing beside another would go on doing nothing: at the published weights
+    DPK has a hundredth of KD's gradient.
 
     Args:
-        weights: ``loss_weight`` by the names of the losses, at which ``share`` was measured.
-        share: Measured gradient of the distillation over that of the student.
-        wanted: The same as it should be.
+        weights: ``loss_weight`` by the names of the losses, at which ``shares`` were measured.
+        shares: Measured gradient of each loss over that of the student.
+        wanted: What they should be together.
     """
-    return {name: float(f'{weight * wanted / share:.3g}') for name, weight in weights.items()}
+    part = wanted / len(weights)
+    return {name: float(f'{weight * part / shares[name]:.3g}') for name, weight in weights.items()}
 
 
 def _median(values: Sequence[float]) -> float:

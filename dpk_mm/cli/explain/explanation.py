@@ -12,13 +12,15 @@ from mmengine.config import Config
 
 from ...errors import CheckpointError, UsageError, without_period
 from .arguments import missing_arguments, unknown_argument
+from .config_keys import keys_of_type
 from .data_files import missing_dataset, missing_file
 from .networks import swapped_checkpoint, unknown_module, value_of_distiller, wrong_channels
-from .traces import message_of, raising_package
+from .registered import arguments_of
+from .traces import message_of, raised_on_purpose, raising_package
 from .unknown_types import unknown_optimizer, unknown_type
 
-_ARGUMENT = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
-_MISSING = re.compile(r'(\w+)(?:\.__init__)?\(\) missing \d+ required [\w-]+ arguments?: (.+)')
+_ARGUMENT = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
+_MISSING = re.compile(r'([\w.<>]+)\(\) missing \d+ required [\w-]+ arguments?: (.+)')
 _TYPE = re.compile(r'(\S+) is not in the (\S+)::(.+?) registry')
 _NO_FILE = re.compile(r"No such file or directory: '(.+)'")
 _NO_DATA = re.compile(r'Cannot find (\w+) dataset in (.+?), you can specify `download')
@@ -71,9 +73,11 @@ def explain(error: Exception, cfg: Config, runner: Any = None) -> str | None:
     if match := _TYPE.search(text):
         return unknown_type(match[1].strip('\'"'), match[2], match[3], cfg)
     if match := _ARGUMENT.search(text):
-        return unknown_argument(match[1], match[2], cfg)
+        owner = _built_class(match[1], cfg, runner)
+        return unknown_argument(owner, match[2], cfg) if owner else None
     if match := _MISSING.search(text):
-        return missing_arguments(match[1], match[2], cfg)
+        owner = _built_class(match[1], cfg, runner)
+        return missing_arguments(owner, match[2], cfg) if owner else None
     if match := _NO_FILE.search(text):
         return missing_file(match[1], cfg)
     if match := _NO_DATA.search(text):
@@ -82,7 +86,8 @@ def explain(error: Exception, cfg: Config, runner: Any = None) -> str | None:
         return unknown_module(match[1], error, cfg)
     package = raising_package(error.__traceback__)
     if package == 'dpk_mm' and isinstance(error, (ValueError, TypeError)):
-        return text
+        # A check of ours says what is wrong with the config; an error that Python raised is a defect.
+        return text if raised_on_purpose(error.__traceback__) else None
     if package == 'mmrazor' and isinstance(error, AssertionError) and text:
         return value_of_distiller(' '.join(text.split()), cfg)
     if _has_trained(runner):
@@ -90,6 +95,24 @@ def explain(error: Exception, cfg: Config, runner: Any = None) -> str | None:
     if match := _CHANNELS.search(text):
         return wrong_channels(match[1], match[2], error, runner)
     return unknown_optimizer(cfg)
+
+
+def _built_class(called: str, cfg: Config, runner: Any) -> str | None:
+    """The class that a config had built; None if the arguments of the call are not the config's.
+
+    Args:
+        called: What Python says was called: ``Class.__init__``, or ``function``.
+        cfg: The config; a type of it may also be a function.
+        runner: The Runner, if it could be built.
+    """
+    owner, _, function = called.rpartition('.')
+    if function == '__init__':
+        name = owner.rpartition('.')[2]
+        # Before a step also the base of a class, which need not be registered.
+        of_config = not _has_trained(runner)
+    else:
+        name, of_config = called, False
+    return name if of_config or keys_of_type(name, cfg) or arguments_of(name) else None
 
 
 def _has_trained(runner: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -27,6 +28,16 @@ def raising_package(traceback: TracebackType | None) -> str:
     """The package of the code that raised."""
     frames = frames_of(traceback)
     return frames[-1].f_globals.get('__name__', '').split('.')[0] if frames else ''
+
+
+def raised_on_purpose(traceback: TracebackType | None) -> bool:
+    """Whether a ``raise`` raised, and not an operation that failed, such as ``None[0]``."""
+    if traceback is None:
+        return False
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    code = traceback.tb_frame.f_code.co_code
+    return dis.opname[code[traceback.tb_lasti]] == 'RAISE_VARARGS'
 
 
 def raising_local(traceback: TracebackType | None, name: str) -> Any:

@@ -21,7 +21,8 @@ class MaskRatioPolicy:
     same on every rank.
 
     Ratios are clamped to [min_ratio, max_ratio]. CKA of unrelated features is often negative, so ``1 - CKA`` can
-    exceed 1; and at exactly 0 or 1 one encoder would get no token, and at 1 the student no gradient. [0.10, 0.95] is
+    exceed 1; and at exactly 0 or 1 one encoder would get no token, and at 1 the student no gradient. Any ratio between
+    leaves both sides a token, on maps of few tokens, too (:func:`dpk_mm.functional.num_masked_tokens`). [0.10, 0.95] is
     the range that the authors' code uses on ImageNet; the paper's text names none.
 
     Args:

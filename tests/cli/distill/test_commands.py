@@ -66,3 +66,21 @@ def test_a_tool_that_says_nothing_shows_the_end_of_its_log(ran):
     run.status = 2
     with pytest.raises(UsageError, match='ended with status 2'):
         commands.tool('test', 'test.py')
+
+
+def test_what_an_earlier_run_said_is_not_the_reason(tmp_path, monkeypatch):
+    (tmp_path / 'test.py').write_text(
+        'import os, sys; print(os.environ["SAYS"], flush=True); sys.exit(3)'
+    )
+    commands = Commands(tmp_path, tmp_path / 'logs', Shown(Console(file=io.StringIO())))
+    monkeypatch.setenv('SAYS', 'test.py: the disk is full.')
+    with pytest.raises(UsageError, match='^test: the disk is full'):
+        commands.tool('test', 'test.py', 'first')
+    monkeypatch.setenv('SAYS', 'Traceback: new')
+    with pytest.raises(UsageError) as error:
+        commands.tool('test', 'test.py', 'second')
+    said = str(error.value)
+    assert said.startswith('test ended with status 3; the last lines of ')
+    assert said.splitlines()[1].endswith('test.py second')
+    assert said.splitlines()[2:] == ['    Traceback: new']
+    assert 'disk is full' in (tmp_path / 'logs' / 'test.log').read_text()  # but still in the log

@@ -47,7 +47,13 @@ class Tools:
         elif name == 'export_of_the_teacher':
             Path(options[3]).write_text('weights')
         elif name == 'gradients':
-            content = dict(share=0.25, cosine={}, batches=20, weights=dict(loss_dpk=0.5))
+            content = dict(
+                share=0.25,
+                shares=dict(loss_dpk=0.25),
+                cosine={},
+                batches=20,
+                weights=dict(loss_dpk=0.5),
+            )
             Path(options[-1]).write_text(json.dumps(content))
         elif name.startswith('test_of'):
             out = Path(options[options.index('--out') + 1])

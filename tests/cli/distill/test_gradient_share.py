@@ -14,37 +14,40 @@ def test_the_share_of_one_loss():
             'gradient/distill.dpk': [3.0, 2.0, 8.0],
             'gradient/distill.dpk.foreground': [9.0, 9.0, 9.0],  # a part, which the whole has in it
             'gradient_cosine/distill.dpk': [0.1, -0.3, 0.2],
-        }
+        },
+        ['loss_dpk'],
     )
-    assert found == dict(share=2.0, cosine=dict(dpk=0.1), batches=3)
+    assert found == dict(share=2.0, shares=dict(loss_dpk=2.0), cosine=dict(dpk=0.1), batches=3)
 
 
-def test_several_losses_count_as_one():
+def test_several_losses_together_and_apart():
     found = summary(
         {
             'gradient/student': [1.0, 1.0],
             'gradient/distill.kd': [3.0, 6.0],
             'gradient/distill.dpk': [4.0, 8.0],
-        }
+        },
+        ['loss_kd', 'loss_dpk'],
     )
     assert found['share'] == pytest.approx((5 + 10) / 2)
+    assert found['shares'] == dict(loss_kd=4.5, loss_dpk=6.0)
 
 
 def test_batches_without_a_gradient_of_the_student_do_not_count():
     history = {'gradient/student': [0.0, 2.0, math.nan], 'gradient/distill.kd': [1.0, 1.0, 1.0]}
-    assert summary(history)['share'] == 0.5
+    assert summary(history, ['loss_kd'])['share'] == 0.5
 
 
 @pytest.mark.parametrize(
     ('student', 'distill', 'words'),
     [
-        ([1.0], [0.0], 'the distillation sends none'),
+        ([1.0], [0.0], 'loss_kd sends none'),
         ([0.0], [1.0], "the student's own losses have none"),
     ],
 )
 def test_no_share(student, distill, words):
     with pytest.raises(UsageError, match=words):
-        summary({'gradient/student': student, 'gradient/distill.kd': distill})
+        summary({'gradient/student': student, 'gradient/distill.kd': distill}, ['loss_kd'])
 
 
 def test_losses_are_measured_with_their_whole_weight():
@@ -63,7 +66,7 @@ def test_losses_are_measured_with_their_whole_weight():
     assert cfg.model.distiller.distill_losses.loss_dkd.warmup == 20
 
 
-def test_all_weights_are_scaled_by_one_factor():
-    assert scaled_weights(dict(loss_kd=0.5, loss_dpk=2.0), share=0.25, wanted=1.0) == dict(
-        loss_kd=2.0, loss_dpk=8.0
-    )
+def test_each_loss_gets_an_equal_part():
+    weights, shares = dict(loss_kd=0.5, loss_dpk=2.0), dict(loss_kd=0.25, loss_dpk=0.001)
+    assert scaled_weights(weights, shares, wanted=1.0) == dict(loss_kd=1.0, loss_dpk=1000.0)
+    assert scaled_weights(dict(loss_kd=0.5), shares, wanted=1.0) == dict(loss_kd=2.0)

@@ -13,6 +13,8 @@ from torch import nn
 import dpk_mm  # noqa: F401
 from dpk_mm.cli.explain import explain, explained_errors
 from dpk_mm.errors import UsageError
+from dpk_mm.functional import num_masked_tokens
+from dpk_mm.modules.tokens import sinusoid_table
 
 ROOT = Path(__file__).parents[3]
 
@@ -207,6 +209,62 @@ def test_defects_keep_their_traceback(cfg):
     assert explain(error_of(defect), cfg) is None
     with pytest.raises(IndexError), explained_errors(cfg):
         defect()
+
+
+class Built:
+    def __init__(self, known):
+        pass
+
+    def forward(self, known):
+        pass
+
+
+def collate(samples, dim):
+    pass
+
+
+@pytest.mark.parametrize('arguments', [dict(foo=1), {}], ids=['unknown', 'missing'])
+def test_only_what_builds_a_class_is_about_the_config(cfg, arguments):
+    forward = error_of(Built(0).forward, **arguments)
+    assert re.search(r'Built\.forward\(\) (got an unexpected|missing)', str(forward))
+    assert explain(forward, changed(cfg, custom_hooks=[dict(type='Built', foo=1)])) is None
+    function = error_of(collate, [], **arguments)
+    assert explain(function, cfg) is None
+    for error in (forward, TypeError(str(forward).replace('Built.', ''))):  # as before Python 3.10
+        with pytest.raises(TypeError) as kept, explained_errors(cfg):
+            raise error
+        assert kept.value is error
+
+    said = explain(function, changed(cfg, train_dataloader__collate_fn=dict(type='collate')))
+    assert said.startswith(
+        'collate has no argument foo' if arguments else 'train_dataloader.collate_fn: collate needs'
+    )
+    built = explain(error_of(Built, **arguments), cfg)
+    assert built.startswith('Built has no argument foo' if arguments else 'Built needs known')
+
+
+def test_a_class_that_the_config_does_not_name_is_a_defect_once_trained(cfg):
+    error = error_of(Built)
+    assert explain(error, cfg, runner(None, iteration=3)) is None
+    named = changed(cfg, custom_hooks=[dict(type='Built')])
+    assert explain(error, named, runner(None, iteration=3)) == (
+        'custom_hooks.0: Built needs known, which the config does not give.'
+    )
+
+
+def test_a_bare_name_of_a_registered_class(cfg):
+    error = TypeError("ResNet() got an unexpected keyword argument 'deph'")
+    assert explain(error, cfg) == 'ResNet has no argument deph; did you mean depth?'
+
+
+@pytest.mark.parametrize('trained', [0, 3])
+def test_a_check_of_ours_is_a_sentence_and_a_failed_operation_a_defect(cfg, trained):
+    check = error_of(num_masked_tokens, 4, 2.0)
+    said = explain(check, cfg, runner(None, trained))
+    assert said == 'mask_ratio must be in [0, 1], but is 2.0.'
+    for defect in (error_of(num_masked_tokens, 4, None), error_of(sinusoid_table, 'x', 2)):
+        assert isinstance(defect, TypeError)
+        assert explain(defect, cfg, runner(None, trained)) is None
 
 
 def test_what_is_explained_is_a_usage_error(cfg):

@@ -288,6 +288,14 @@ def test_an_index_out_of_range(side, index):
             dict(P5=dict(index=1, **{**TINY, 'num_heads': 3})),
             r'transforms\.P5\.num_heads must divide',
         ),
+        (
+            dict(P4=dict(index=1, **{**TINY, 'position_grid': (14,)})),
+            r'DPKLoss: transforms\.P4\.position_grid must be a whole number >= 1 or .* is \(14,\)',
+        ),
+        (
+            dict(P4=dict(index=1, **{**TINY, 'position_grid': 0})),
+            r'DPKLoss: transforms\.P4\.position_grid must be .*, but is 0\.$',
+        ),
         (dict(P5=dict(index=1, student_channels=3)), r"transforms\.P5: .*'teacher_channels'"),
     ],
 )

@@ -30,3 +30,11 @@ def test_configs_of_two_pairs_are_refused():
     names = [str(FOLDER / 'kd.py'), str(ROOT / 'configs/dpk/cifar100/wrn40-2_wrn16-2.py')]
     with pytest.raises(UsageError, match='wrn40-2_wrn16-2 is of another pair than kd'):
         methods(names, rounds=1)
+
+
+def test_two_configs_with_one_name_are_two_cases(tmp_path):
+    own = tmp_path / 'kd.py'
+    own.write_text(f"_base_ = '{FOLDER / 'kd.py'}'\n")
+    names = [str(FOLDER / 'kd.py'), str(own), f'{FOLDER}/../cifar100/kd.py']
+    rows = methods(names, rounds=1, device='cpu', batch_size=4, image_size=(32, 32), warmup=0)
+    assert [row.case for row in rows[1:]] == ['cifar100/kd', f'{tmp_path.name}/kd']

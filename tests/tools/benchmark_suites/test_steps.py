@@ -1,8 +1,10 @@
 import json
+import os
 
 import pytest
 import torch
 
+from tools.benchmark_suites import steps as steps_module
 from tools.benchmark_suites.batches import make_batch
 from tools.benchmark_suites.mmrazor_losses import mmrazor_config
 from tools.benchmark_suites.parts import WHOLE, Stopwatch, parts
@@ -13,7 +15,9 @@ from tools.benchmark_suites.steps import (
     build_step,
     default_image_size,
     dpk_stages,
+    floor_case,
     load_config,
+    names_of,
     steps,
     with_losses,
 )
@@ -114,3 +118,47 @@ def test_report_holds_all_rows(tmp_path):
     assert [r['case'] for r in held['rows']] == [r.case for r in rows]
     assert table('step', rows).row_count == len(rows)
     assert all(f'| {r.case} |' in markdown(rows) for r in rows)
+
+
+def test_names_are_as_short_as_they_can_be():
+    names = ['a/kd.py', 'b/kd.py', 'c/b/kd.py', 'dpk.py', './dpk.py']
+    root = os.getcwd()
+    assert names_of(names) == {
+        'a/kd': 'a/kd.py',
+        f'{root}/b/kd.py': 'b/kd.py',
+        f'{root}/c/b/kd.py': 'c/b/kd.py',
+        'dpk': './dpk.py',
+    }
+
+
+def test_shared_settings_of_the_optimizer_are_the_students_too():
+    cfg = load_config(CLASSIFIER)
+    cfg.optim_wrapper.update(clip_grad=dict(max_norm=3.0), accumulative_counts=2)
+    cfg.optim_wrapper.architecture.accumulative_counts = 4
+    own = dict(cfg.optim_wrapper.architecture)
+    for alone in (baseline(cfg), with_losses(cfg, ['loss_kd'])):
+        assert alone.optim_wrapper == {**own, 'clip_grad': dict(max_norm=3.0)}
+    assert cfg.optim_wrapper.accumulative_counts == 2 and 'distiller' in cfg.optim_wrapper
+
+
+@pytest.mark.parametrize(('config', 'size'), [(CLASSIFIER, (28, 28)), (DETECTOR, SIZE)])
+def test_the_floor_prepares_a_batch_once_and_trains_the_student(monkeypatch, config, size):
+    cfg = load_config(config)
+    data = make_batch(cfg, 2, size)
+    models = []
+    real = steps_module.build_step
+
+    def build(*args, **kwargs):
+        models.append(real(*args, **kwargs))
+        return models[-1]
+
+    monkeypatch.setattr(steps_module, 'build_step', build)
+    case = floor_case(cfg, data, 'cpu', None)
+    ((student, _),) = models
+    calls = []
+    student.data_preprocessor.register_forward_hook(lambda *args: calls.append(1))
+    before = [p.detach().clone() for p in student.parameters() if p.requires_grad]
+    case()
+    after = [p for p in student.parameters() if p.requires_grad]
+    assert calls == [1]
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))

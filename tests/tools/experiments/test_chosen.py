@@ -4,6 +4,7 @@ import pytest
 
 from dpk_mm.errors import UsageError
 from tools.experiments.chosen import best_form, chosen_settings
+from tools.experiments.results import read_results, write_results
 
 
 def line(method, seed, score, **setting):
@@ -45,3 +46,17 @@ def test_the_best_form_is_above_the_papers_in_every_seed(tmp_path):
     assert best_form('x_forms', ('tied',), folder=tmp_path) is None
     with pytest.raises(UsageError, match='run the grid y_forms to its end'):
         best_form('y_forms', ('warmup',), folder=tmp_path)
+
+
+def test_means_over_different_seeds_are_not_compared(tmp_path):
+    results = [line('fgd', s, 40.0, weight=1.0) for s in (100, 101, 102)]
+    results += [line('fgd', 101, 50.0, weight=3.0), line('dpk', 100, 20.0, weight=1.0)]
+    write_results(tmp_path / 'x_settings.jsonl', results)
+    message = 'x_settings: fgd, weight 3.0 has no result of seed 100, 102'
+    with pytest.raises(UsageError, match=message):
+        chosen_settings('x_settings', tmp_path)
+    write_results(tmp_path / 'x_forms.jsonl', [line('dpk', s, 30.0) for s in (0, 1)])
+    forms = read_results(tmp_path / 'x_forms.jsonl')
+    write_results(tmp_path / 'x_forms.jsonl', [*forms, line('warmup', 1, 31.0)])
+    with pytest.raises(UsageError, match='x_forms: warmup has no result of seed 0, which'):
+        best_form('x_forms', ('warmup', 'tied'), folder=tmp_path)

@@ -9,8 +9,9 @@ from dpk_mm.cli.lock import exclusive
 from dpk_mm.errors import UsageError
 from dpk_mm.fileio import write_json_atomically
 from tools.experiments import compare
-from tools.experiments.compare import Driver, parse_args
+from tools.experiments.compare import Driver, has_one_part, parse_args
 from tools.experiments.compose import EQUAL, PUBLISHED, Comparison, find_facts, read_pair
+from tools.experiments.data import IDX_FILES, prepare
 from tools.experiments.grid import Grid
 from tools.experiments.results import read_results
 from tools.experiments.runner import Summary
@@ -243,6 +244,7 @@ def result_of(runner, name):
         grid=runner.grid.name,
         entry=name,
         method=entry.method,
+        metric=runner.grid.metric,
         seed=entry.seed,
         setting=dict(entry.setting),
         options={},
@@ -284,3 +286,18 @@ def test_options_that_would_undo_what_sets_a_training_apart_are_refused(driver, 
     with pytest.raises(UsageError, match=f'{key}: .* for {who}'):
         found.check_options({key: 1}, [PUBLISHED, EQUAL])
     found.check_options({'train_dataloader.batch_size': 16}, [PUBLISHED, EQUAL])
+
+
+@pytest.mark.parametrize('name', ['cnn', 'vit'])
+def test_validation_and_test_images_of_fashion_differ(name, tmp_path):
+    for file in IDX_FILES:
+        (tmp_path / file).touch()
+    pair = read_pair(f'mini_fashion_{name}', ROOT)
+    options = prepare(pair.comparison['data'], tmp_path, tmp_path / 'work')
+    assert has_one_part(pair.cfg, {})
+    assert not has_one_part(pair.cfg, options)
+    cfg = pair.cfg.copy()
+    cfg.merge_from_dict(options)
+    val, test = (cfg[f'{part}_dataloader'].dataset for part in ('val', 'test'))
+    assert (val.split, val.test_mode, val.indices) == ('train', False, -10000)
+    assert (test.split, test.test_mode, test.get('indices')) == ('test', True, None)

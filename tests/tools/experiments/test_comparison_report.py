@@ -120,3 +120,13 @@ def test_files_are_written_and_no_folder_is_named(results, tmp_path):
     assert str(tmp_path) not in text
     assert json.loads(files[1].read_text())[0]['method'] == 'teacher'
     assert files[3].stat().st_size > 10_000
+
+
+def test_one_column_where_validation_and_test_are_the_same_images(results, tmp_path):
+    rows = comparison_rows(results, SHARES)
+    header = comparison_table(rows, results).splitlines()[0].split(' | ')
+    file, *_ = write_comparison(results, SHARES, tmp_path, 'p', same_data=True)
+    one = next(line for line in file.read_text().splitlines() if line.startswith('| method'))
+    one = one.split(' | ')
+    assert [name for name in header if name not in one] == ['validation']
+    assert 'held-out' in one

@@ -15,7 +15,13 @@ from tools.experiments.compose import (
     read_pair,
 )
 from tools.experiments.data import prepare
-from tools.experiments.methods import CLASSIFICATION, DETECTION, find_methods, fitting_methods
+from tools.experiments.methods import (
+    CLASSIFICATION,
+    DETECTION,
+    Facts,
+    find_methods,
+    fitting_methods,
+)
 
 ROOT = Path(__file__).parents[3]
 PAIR = 'mini_cifar100'
@@ -138,6 +144,7 @@ def test_teacher_and_baseline_are_the_two_networks_by_themselves(comparison):
     assert baseline.model.backbone.arch['widths'] == (8, 8, 16, 32)
     assert baseline.train_dataloader.dataset.ann_file == 'student.txt'
     for cfg in (teacher, baseline):
+        assert 'custom_imports' not in cfg  # or results that were made before are of other settings
         assert cfg.model.type == 'ImageClassifier' and 'student_checkpoint' not in cfg.default_hooks
 
 
@@ -311,3 +318,26 @@ def test_the_text_of_a_config_holds_any_value():
     cfg = Config(dict(a=dict(b=(1, 2), c='it\'s "x"', d=None, e=[1e-7, True]), comparison=1))
     found = Config.fromstring(config_text('n', 'p', cfg), '.py')
     assert found.to_dict() == dict(a=cfg.a.to_dict())
+
+
+@pytest.mark.parametrize('name', ['imagenet/swin_s_swin_t', 'imagenet/cait_s24_deit_ti'])
+def test_schedules_end_where_they_did_before_a_training_is_cut(name, tmp_path):
+    pair = read_pair(name, ROOT)
+    assert any(s.get('end') is None for s in pair.cfg.param_scheduler)
+    cfg = Config(dict(pair.cfg.to_dict()))
+    facts = Facts(pair.pair, CLASSIFICATION, 7, 1000, 100, {})
+    made = Comparison(pair, facts, [], [0], tmp_path, ROOT)
+    for entry in (made.baseline(0), *made.teachers(0)):
+        written = Config.fromfile(entry.config, import_custom_modules=False)
+        for before, after in zip(cfg.param_scheduler, written.param_scheduler, strict=True):
+            assert after.end == before.get('end', cfg.train_cfg.max_epochs)
+
+
+def test_the_cross_entropy_of_a_pair_of_ones_own_is_weighed_as_the_others(facts, tmp_path):
+    pair = read_pair(PAIR, ROOT)
+    pair.cfg.model.architecture.head.loss.loss_weight = 0.5
+    made = Comparison(pair, facts, ['dkd'], [0], tmp_path, ROOT)
+    assert made.equal_weights('dkd', {'loss_dkd': 3.0}) == {
+        'model.distiller.distill_losses.loss_dkd.loss_weight': 3.0,
+        'model.architecture.head.loss.loss_weight': 1.0,
+    }

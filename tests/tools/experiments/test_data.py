@@ -1,6 +1,7 @@
 import gzip
 import json
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -19,13 +20,13 @@ def test_packed_files_are_unpacked_beside_the_results(tmp_path):
             file.write(name.encode())
     before = sorted(source.iterdir())
     options = prepare(FASHION, source, folder)
-    assert options == {
-        f'{loader}.dataset.data_root': str(folder / 'fashion_mnist') for loader in LOADERS
-    }
+    (unpacked,) = folder.iterdir()
+    assert unpacked.name.startswith('fashion_mnist-')
+    assert options == {f'{loader}.dataset.data_root': str(unpacked) for loader in LOADERS}
     for name in IDX_FILES:
-        assert (folder / 'fashion_mnist' / name).read_bytes() == name.encode()
+        assert (unpacked / name).read_bytes() == name.encode()
     assert sorted(source.iterdir()) == before
-    assert sorted(p.name for p in (folder / 'fashion_mnist').iterdir()) == sorted(IDX_FILES)
+    assert sorted(p.name for p in unpacked.iterdir()) == sorted(IDX_FILES)
     assert prepare(FASHION, source, folder) == options  # again, with the files there
 
 
@@ -88,11 +89,63 @@ def test_split_without_a_part_is_refused(num_val):
         split_annotations(coco(1, 20), num_val)
 
 
+def write_coco(folder, first=100):
+    (folder / 'annotations').mkdir(parents=True)
+    (folder / 'images').mkdir()
+    (folder / 'annotations' / 'train.json').write_text(json.dumps(coco(first, 20)))
+    (folder / 'annotations' / 'val.json').write_text(json.dumps(coco(200, 5)))
+
+
+def test_sets_of_one_kind_do_not_take_each_others_place(tmp_path):
+    write_coco(tmp_path / 'a', 100)
+    write_coco(tmp_path / 'b', 300)
+    file = 'train_dataloader.dataset.ann_file'
+    found = {}
+    for name, num_val in (('a', 6), ('b', 6), ('a', 7)):
+        spec = {'kind': 'coco_split', 'num_val': num_val}
+        found[name, num_val] = prepare(spec, tmp_path / name, tmp_path / 'work')[file]
+    lists = {}
+    for key, path in found.items():  # after all were written: a training reads its own later
+        with open(path) as opened:
+            lists[key] = ids(json.load(opened))
+    assert {key: (len(images), min(images) // 100) for key, images in lists.items()} == {
+        ('a', 6): (14, 1),
+        ('b', 6): (14, 3),
+        ('a', 7): (13, 1),
+    }
+    # again, by another way to the same folder
+    again = prepare(
+        {'kind': 'coco_split', 'num_val': 6}, tmp_path / 'b' / '..' / 'a', tmp_path / 'work'
+    )
+    assert again[file] == found['a', 6]
+
+
+def test_packed_files_of_another_source_are_unpacked_beside_them(tmp_path):
+    roots = []
+    for source in ('a', 'b'):
+        (tmp_path / source).mkdir()
+        for name in IDX_FILES:
+            with gzip.open(tmp_path / source / f'{name}.gz', 'wb') as file:
+                file.write(source.encode())
+        options = prepare(FASHION, tmp_path / source, tmp_path / 'work')
+        roots.append(Path(options['train_dataloader.dataset.data_root']))
+    assert [(root / IDX_FILES[0]).read_text() for root in roots] == ['a', 'b']
+
+
+def test_the_last_training_images_of_fashion_mnist_can_be_those_of_the_validation(tmp_path):
+    for name in IDX_FILES:
+        (tmp_path / name).write_text('')
+    plain = prepare(FASHION, tmp_path, tmp_path / 'work')
+    options = prepare({**FASHION, 'num_val': 7}, tmp_path, tmp_path / 'work')
+    assert {key: value for key, value in options.items() if key not in plain} == {
+        'val_dataloader.dataset.split': 'train',
+        'val_dataloader.dataset.test_mode': False,
+        'val_dataloader.dataset.indices': -7,
+    }
+
+
 def test_coco_parts(tmp_path):
-    (tmp_path / 'annotations').mkdir()
-    (tmp_path / 'images').mkdir()
-    (tmp_path / 'annotations' / 'train.json').write_text(json.dumps(coco(100, 20)))
-    (tmp_path / 'annotations' / 'val.json').write_text(json.dumps(coco(200, 5)))
+    write_coco(tmp_path)
     options = prepare({'kind': 'coco_split', 'num_val': 6}, tmp_path, tmp_path / 'work')
     parts = {}
     for part in ('train', 'val', 'test'):
@@ -148,7 +201,8 @@ def test_an_archive_of_image_folders_is_unpacked_beside_the_results(tmp_path):
             archive.add(tmp_path / 'images' / part, part)
     for _ in range(2):  # again, with the images there
         options = prepare(FOLDERS, tmp_path / 'source', tmp_path / 'work')
-        images = tmp_path / 'work' / 'image_folders' / 'images'
+        (prepared,) = (tmp_path / 'work').iterdir()
+        images = prepared / 'images'
         assert options['train_dataloader.dataset.data_prefix.img_path'] == str(images / 'train')
         path, _ = read_list(options, 'small')[0]
         assert (images / 'train' / path).is_file()

@@ -1,9 +1,12 @@
 import json
 import math
+import sys
 
 import pytest
 
 from dpk_mm.analysis.training_curves import Scalars
+from dpk_mm.errors import UsageError
+from tools.experiments import gains_report
 from tools.experiments.gains import collect, gains_table, measures
 from tools.experiments.tables import teachers_table
 
@@ -114,3 +117,11 @@ def test_two_teachers(tmp_path):
         [' dpk ', ' width 16 '],
         [' dpk ', ' width 32 '],
     ]
+
+
+def test_a_file_without_results_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / 'results.jsonl').write_text('\n')
+    arguments = ['gains_report.py', str(tmp_path / 'results.jsonl'), '--out', str(tmp_path)]
+    monkeypatch.setattr(sys, 'argv', arguments)
+    with pytest.raises(UsageError, match='results.jsonl holds no results'):
+        gains_report.main()

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dpk_mm.errors import UsageError
-from tools.experiments.grid import format_options, load_grid
+from tools.experiments.grid import Entry, Grid, format_options, load_grid
 
 pytestmark = pytest.mark.usefixtures('quick_configs')
 
@@ -177,3 +177,28 @@ def _check_teacher(cfg, teacher, root):
     own.pop('_scope_', None)
     there.pop('_scope_', None)
     assert there == own, teacher.name
+
+
+@pytest.mark.parametrize(
+    ('key', 'who'),
+    [
+        ('randomness.seed', 'every entry'),
+        ('lr', 'kd-s0'),
+        ('model.init_cfg.checkpoint', 'kd-s0'),
+        ('model.teacher_ckpt', 'kd-s0'),
+    ],
+)
+def test_options_that_would_undo_what_sets_an_entry_apart_are_refused(key, who):
+    teacher = Entry('t', 'c.py', 'teacher', options={'train_cfg.max_epochs': 5})
+    student = Entry(
+        'kd-s0',
+        'c.py',
+        'kd',
+        teacher='t',
+        options={'lr': 0.1},
+        checkpoints={'model.init_cfg.checkpoint': 't'},
+    )
+    grid = Grid('g', (teacher, student), 'accuracy/top1')
+    with pytest.raises(UsageError, match=f'--cfg-options {key}: the grid sets it itself for {who}'):
+        grid.check_options({key: 1})
+    grid.check_options({'train_cfg.max_epochs': 1, 'train_dataloader.batch_size': 2})

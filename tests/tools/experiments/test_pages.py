@@ -295,3 +295,37 @@ def test_a_readme_without_a_place_is_left_alone(results, tmp_path):
         with pytest.raises(UsageError, match='<!-- report g -->'):
             write_report(results, tmp_path / 'results', readme=readme)
         assert readme.read_text() == text
+
+
+def of_seeds(method, scores, teacher='w12', **setting):
+    teacher_score = None if teacher is None else 90.0
+    return [run(method, s, v, teacher, teacher_score, setting=setting) for s, v in scores.items()]
+
+
+def test_the_best_setting_is_one_of_those_with_the_most_seeds():
+    lines = of_seeds('kd', {0: 80.0, 1: 82.0}, weight=1) + of_seeds('kd', {0: 95.0}, weight=2)
+    lines += of_seeds('dpk', {0: 83.0, 1: 86.0})
+    header, _, *body = rows(results_table(lines, ['kd']))
+    validation = [row[header.index('validation')] for row in body]
+    assert validation[:2] == ['**82.00 ± 1.41**', '96.00']
+    # 3 and 4 above the weight with both seeds: 3.5 +- 12.706 / 2
+    assert body[2][header.index('minus kd [95 %]')] == '+3.50 [-2.85, +9.85]'
+
+
+def test_students_are_compared_with_the_same_student():
+    lines = []
+    for width, score in ((8, 90.0), (4, 70.0)):
+        setting = {'student width': width}
+        lines += of_seeds('baseline', {0: score}, None, **setting)
+        lines += of_seeds('kd', {0: score + 1}, **setting)
+    header, _, *body = rows(results_table(lines, ['baseline']))
+    difference = header.index('minus baseline [95 %]')
+    assert [row[difference] for row in body] == ['-', '+1.00', '-', '+1.00']
+    # each is the best of its student
+    assert all(row[header.index('validation')].startswith('**') for row in body)
+
+
+def test_fewer_pairs_than_seeds_are_said():
+    lines = of_seeds('kd', {0: 80.0, 1: 81.0}) + of_seeds('dpk', {0: 82.0, 1: 83.0, 2: 90.0})
+    header, _, _, dpk = rows(results_table(lines, ['kd']))
+    assert dpk[header.index('minus kd [95 %]')] == '+2.00 [+2.00, +2.00] (n = 2)'

@@ -3,15 +3,19 @@ import subprocess
 
 import pytest
 
+from dpk_mm.analysis.teacher_pass import TeacherPass
 from dpk_mm.errors import UsageError
+from tools.experiments.groups import group_results
 from tools.experiments.results import (
     git_commit,
     metric_value,
+    percent,
     read_curves,
     read_results,
     read_validation,
     write_results,
 )
+from tools.experiments.teacher_selection.selection import Selection
 
 
 def result(entry, score=1.0, grid='g'):
@@ -97,3 +101,17 @@ def test_git_commit(tmp_path):
     assert git_commit(tmp_path) == commit
     (tmp_path / 'a').write_text('2')
     assert git_commit(tmp_path) == f'{commit}-dirty'
+
+
+@pytest.mark.parametrize(
+    ('metric', 'shown'),
+    [('coco/bbox_mAP', 78.0), ('pascal_voc/mAP', 78.0), ('accuracy/top1', 0.78)],
+)
+def test_fractions_are_made_percent(metric, shown):
+    assert percent(metric, 0.78) == pytest.approx(shown)
+    (group,) = group_results(
+        [dict(method='kd', teacher=None, setting={}, seed=3, metric=metric, scores=dict(val=0.78))]
+    )
+    assert group.scores('val') == {3: pytest.approx(shown)}
+    look = TeacherPass({metric: 0.78}, 1, None, 1.0, 1, 1.0, None, {})
+    assert Selection(metric, passes={'t': look}).teacher_score('t') == pytest.approx(shown)

@@ -378,6 +378,34 @@ def test_a_stale_line_does_not_outlive_a_failure(stage):
     assert 'baseline-s0' not in stage.results()
 
 
+def test_a_stale_line_does_not_outlive_the_failure_of_its_teacher(stage):
+    stage.run()
+    stage.write_config('t', 2)
+    stage.tools.fail = {('train', 'teacher-s0')}
+    assert stage.run().skipped == ['kd-s0', 'kd-s1']
+    assert list(stage.results()) == ['baseline-s0']
+
+
+def test_a_line_that_still_holds_outlives_the_failure_of_its_teacher(stage):
+    stage.run()
+    (stage.folder / 'teacher-s0' / f'epoch_{EPOCHS}.pth').unlink()
+    more = Entry('kd-s2', 'configs/k.py', 'kd', seed=2, teacher='teacher-s0')
+    stage.grid = replace(GRID, entries=(*GRID.entries, more))
+    stage.tools.fail = {('train', 'teacher-s0')}
+    assert stage.run().skipped == ['kd-s0', 'kd-s1', 'kd-s2']
+    assert list(stage.results()) == NAMES
+
+
+def test_a_result_of_another_metric_is_not_one_of_now(stage):
+    stage.run()
+    stage.grid = replace(GRID, metric='accuracy/top5')
+    assert stage.runner().of_these_settings() == []
+    assert set(stage.runner().status().values()) == {'started'}
+    # the evaluation gives no such metric, and what was measured by another one is not reported
+    assert stage.run('baseline-s0').failed == ['baseline-s0']
+    assert 'baseline-s0' not in stage.results()
+
+
 def test_data_may_move(stage):
     stage.run('baseline-s0', data_options={'data_root': '/a'})
     assert stage.run('baseline-s0', data_options={'data_root': '/b'}).earlier == ['baseline-s0']

@@ -16,7 +16,7 @@ from dpk_mm.fileio import write_text_atomically
 from ..entry_run import LOG_FOLLOWS, LOGS
 from ..grid import Entry, Grid
 from ..reporter import TRAINING, Reporter
-from ..results import metric_value
+from ..results import metric_value, percent
 from ..runner import GridRunner
 from .passes import digest
 from .schedule import shortened
@@ -125,8 +125,7 @@ class Trainer:
         found = {}
         for name in configs:
             result = runner.results[name]
-            factor = 100.0 if self._metric.startswith('coco/') else 1.0
-            score = factor * metric_value(result['metrics']['val'], self._metric)
+            score = percent(self._metric, metric_value(result['metrics']['val'], self._metric))
             found[name] = {**result, 'score': score, 'folder': str(folder)}
         return found
 

@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from dpk_mm.errors import UsageError
 
-_POINTS = ('begin', 'end', 'T_max', 'step_size', 'total_iters')
+_POINTS = ('begin', 'end', 'T_max', 'step_size', 'total_iters', 'total_steps')
 
 
 def length_of(cfg: Config) -> int:
@@ -59,7 +59,8 @@ def shortened(cfg: Config, fraction: float) -> Config:
     """A training of ``fraction`` of the epochs, with all of its learning-rate schedule.
 
     The schedulers are scaled with it: a race of trainings that only broke off would be decided by the learning rate
-    that they have at that time. Validation and checkpoint come at the end alone.
+    that they have at that time, or by the part of it that a warm-up of a loss takes. A scheduler that would not begin
+    any more is left out. Validation and checkpoint come at the end alone.
 
     Args:
         cfg: Left unchanged.
@@ -76,14 +77,9 @@ def shortened(cfg: Config, fraction: float) -> Config:
     cfg.train_cfg.val_interval = short
     cfg.train_cfg.pop('val_begin', None)
     cfg.train_cfg.pop('dynamic_intervals', None)
-    schedulers: Any = cfg.get('param_scheduler')
-    for scheduler in _dicts(schedulers):
-        for point in _POINTS:
-            value = scheduler.get(point)
-            if isinstance(value, int) and value > 0:
-                scheduler[point] = max(1, round(value * factor))
-        if 'milestones' in scheduler:
-            scheduler['milestones'] = [max(1, round(m * factor)) for m in scheduler['milestones']]
+    if 'param_scheduler' in cfg:
+        cfg.param_scheduler = _scaled(cfg.param_scheduler, factor, short)
+    _scale_warmups(cfg, factor)
     hooks = cfg.setdefault('default_hooks', {})
     checkpoint = dict(hooks.get('checkpoint') or dict(type='CheckpointHook'))
     for name in ('save_best', 'rule', 'save_begin'):
@@ -92,10 +88,39 @@ def shortened(cfg: Config, fraction: float) -> Config:
     return cfg
 
 
-def _dicts(schedulers: Any) -> list[Any]:
-    """The schedulers of a config: a dict, a list of them, or these by the name of an optimizer."""
+def _scaled(schedulers: Any, factor: float, short: int) -> Any:
+    """The schedulers of a config, cut: a dict, a list of them, or these by the name of an optimizer."""
+    if not schedulers:
+        return schedulers
     if isinstance(schedulers, dict) and 'type' not in schedulers:
-        return [s for value in schedulers.values() for s in _dicts(value)]
-    if isinstance(schedulers, dict):
-        return [schedulers]
-    return [s for s in schedulers or [] if isinstance(s, dict)]
+        return {name: _scaled(value, factor, short) for name, value in schedulers.items()}
+    several = isinstance(schedulers, (list, tuple))
+    found = [_scaled_one(s, factor) for s in (schedulers if several else [schedulers])]
+    found = [scheduler for scheduler in found if _begins(scheduler, short)]
+    return found if several or not found else found[0]
+
+
+def _scaled_one(scheduler: Any, factor: float) -> Any:
+    scheduler = copy.deepcopy(scheduler)
+    for point in _POINTS:
+        value = scheduler.get(point)
+        if isinstance(value, int) and value > 0:
+            scheduler[point] = max(1, round(value * factor))
+    if 'milestones' in scheduler:
+        scheduler['milestones'] = [max(1, round(m * factor)) for m in scheduler['milestones']]
+    return scheduler
+
+
+def _begins(scheduler: Any, short: int) -> bool:
+    """Whether a scheduler has time left before its end, or that of the training."""
+    # how many iterations the training has is not known here
+    ends = [scheduler.get('end'), short if scheduler.get('by_epoch', True) else None]
+    return all(end is None or scheduler.get('begin', 0) < end for end in ends)
+
+
+def _scale_warmups(cfg: Config, factor: float) -> None:
+    """Warm-ups of losses, which count passes over the training data, in place."""
+    losses = (cfg.get('model') or {}).get('distiller', {}).get('distill_losses') or {}
+    for loss in losses.values():
+        if loss.get('warmup'):
+            loss['warmup'] = max(1, round(loss['warmup'] * factor))

@@ -17,6 +17,7 @@ from dpk_mm.fileio import write_json_atomically, write_text_atomically
 from dpk_mm.functional.similarity import MIN_SAMPLES
 from dpk_mm.models.pairing import is_short
 
+from ..results import percent
 from .candidates import STUDENT, Candidate, pair_config, plain_training
 from .pages import draw, markdown
 from .passes import Passes
@@ -57,8 +58,7 @@ class Selection:
 
     def teacher_score(self, name: str) -> float:
         """Held-out score of a teacher in percent."""
-        factor = 100.0 if self.metric.startswith('coco/') else 1.0
-        return factor * self.passes[name].metrics.get(self.metric, 0.0)
+        return percent(self.metric, self.passes[name].metrics.get(self.metric, 0.0))
 
     @property
     def best(self) -> str:

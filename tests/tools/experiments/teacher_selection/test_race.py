@@ -105,3 +105,18 @@ def test_as_many_teachers_as_there_is_time_for():
     assert entrants(names, (0.25, 0.5), 2, 2 * 175.0, 100.0) == names[:3]
     assert entrants(names, (0.25, 0.5), 2, 0.0, 100.0) == names[:2]
     assert entrants(['a'], (0.25, 0.5), 2, 0.0, 100.0) == ['a']
+
+
+@pytest.mark.parametrize(('metric', 'score'), [('pascal_voc/mAP', 78.0), ('accuracy/top1', 0.78)])
+def test_scores_are_in_percent(tmp_path, monkeypatch, metric, score):
+    class Runner:
+        def __init__(self, *args, **kwargs):
+            self.results = {'a': {'metrics': {'val': {metric: 0.78}}}}
+
+        def run(self):
+            return Summary(done=['a'])
+
+    monkeypatch.setattr(module, 'GridRunner', Runner)
+    cfg = Config(dict(model=dict(), train_cfg=dict(max_epochs=4)))
+    found = Trainer(tmp_path, metric).train({'a': cfg}, 0.5, 0)
+    assert found['a']['score'] == pytest.approx(score)

@@ -86,3 +86,35 @@ def test_rounds_get_longer():
         check_rounds(config(), (0.5, 0.25))
     with pytest.raises(UsageError, match='are none'):
         check_rounds(config(), ())
+
+
+def test_one_cycle_is_cut_and_what_would_not_begin_is_left_out():
+    schedulers = [
+        dict(type='OneCycleLR', eta_max=0.1, total_steps=1000, by_epoch=False),
+        dict(type='LinearLR', begin=0, end=5),
+        dict(type='CosineAnnealingLR', begin=5, end=40),
+        dict(type='LinearLR', begin=990, end=1000, by_epoch=False),
+    ]
+    cfg = Config(dict(train_cfg=dict(max_epochs=40), param_scheduler=schedulers))
+    short = shortened(cfg, 0.25).param_scheduler
+    assert short[0].total_steps == 250
+    assert [(s.get('begin'), s.get('end')) for s in short[1:]] == [(0, 1), (1, 10), (248, 250)]
+    # one epoch: the warm-up takes it, and mmengine would refuse what begins at its end
+    shortest = shortened(cfg, 0.025).param_scheduler
+    assert [(s.get('begin'), s.get('end')) for s in shortest[1:]] == [(0, 1)]
+    parts = dict(architecture=schedulers[1:3], distiller=dict(type='LinearLR', begin=30, end=40))
+    cfg.param_scheduler = parts
+    cut = shortened(cfg, 0.025).param_scheduler
+    assert [s.type for s in cut.architecture] == ['LinearLR'] and cut.distiller == []
+    assert len(cfg.param_scheduler.architecture) == 2
+
+
+def test_the_warm_up_of_a_loss_takes_the_same_part():
+    losses = dict(
+        dkd=dict(type='DecoupledKDLoss', warmup=20), kd=dict(type='KDLoss'), a=dict(warmup=0)
+    )
+    cfg = config(model=dict(distiller=dict(distill_losses=losses)))
+    found = shortened(cfg, 0.25).model.distiller.distill_losses
+    assert (found.dkd.warmup, found.a.warmup, 'warmup' in found.kd) == (5, 0, False)
+    assert shortened(cfg, 0.01).model.distiller.distill_losses.dkd.warmup == 1
+    assert cfg.model.distiller.distill_losses.dkd.warmup == 20
