@@ -158,7 +158,10 @@ def gid(pair: str, loss_weight: float = 1.0, **kwargs: Any) -> Losses:
     Raises:
         UsageError: (a ValueError) If the pair is not one of detectors.
     """
-    own = dict(type='GIDLoss', loss_weight=loss_weight)
+    # written out: a default of the class that changes would not show in a config
+    own = dict(
+        type='GIDLoss', feature_weight=0.0005, relation_weight=40.0, loss_weight=loss_weight
+    )
     return dict(loss_gid=own | _pyramid(pair, 'GID') | kwargs)
 
 
