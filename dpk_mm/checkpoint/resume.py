@@ -92,7 +92,9 @@ def prepare_resume(cfg: Config) -> str | None:
     if cfg.get('load_from') is not None:
         path, state = cfg.load_from, _read_given(cfg.load_from, cfg.work_dir)
     else:
-        found = _read_newest(Path(cfg.work_dir), warn=first_rank)
+        hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        elsewhere = hook.get('out_dir') is not None
+        found = _read_newest(Path(cfg.work_dir), warn=first_rank, elsewhere=elsewhere)
         if found is None:
             cfg.resume = False  # else hooks would take the new start for a resumed one
             return None
@@ -117,9 +119,11 @@ def _read_given(path: str, work_dir: str) -> dict[str, Any]:
         ) from None
 
 
-def _read_newest(work_dir: Path, warn: bool) -> tuple[str, dict[str, Any]] | None:
+def _read_newest(
+    work_dir: Path, warn: bool, elsewhere: bool = False
+) -> tuple[str, dict[str, Any]] | None:
     """The newest checkpoint that can be read, with its content; None if there is none at all."""
-    named = _named_last(work_dir)
+    named = _named_last(work_dir, elsewhere)
     candidates = numbered_checkpoints(work_dir if named is None else named.parent)
     if named is not None:
         if not candidates and not named.is_file():
@@ -153,7 +157,8 @@ def _read_newest(work_dir: Path, warn: bool) -> tuple[str, dict[str, Any]] | Non
     )
 
 
-def _named_last(work_dir: Path) -> Path | None:
+def _named_last(work_dir: Path, elsewhere: bool = False) -> Path | None:
+    """The file that the last training names; ``elsewhere``: its checkpoint hook has a folder of its own."""
     try:
         name = (work_dir / LAST_FILE).read_text(encoding='utf-8').strip()
     except (FileNotFoundError, UnicodeDecodeError):
@@ -163,7 +168,7 @@ def _named_last(work_dir: Path) -> Path | None:
     path = Path(name)
     # A work folder that was moved or copied names the old place, which may be there still.
     own = work_dir / path.name
-    return own if own.exists() else path
+    return own if own.exists() and not elsewhere else path
 
 
 def _readable(path: Path) -> bool:

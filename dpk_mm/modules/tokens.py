@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -141,11 +142,30 @@ def bicubic_matrix(length: int, size: int, device: torch.device, dtype: torch.dt
     Returns:
         ``[length, size]``, without gradient; kept for the next call.
     """
+    rows = []
+    for place in range(length):
+        at = (place + 0.5) * size / length - 0.5  # cells' centres, corners not aligned
+        first = math.floor(at) - 1
+        row = [0.0] * size
+        for cell in range(first, first + 4):
+            row[min(max(cell, 0), size - 1)] += _bicubic(abs(at - cell))  # the border goes on
+        rows.append(row)
     # Kept for training, too, where a tensor of the inference mode could not be saved for the backward.
-    with torch.inference_mode(False), torch.no_grad():
-        units = torch.eye(size, dtype=torch.float64).view(1, size, size, 1)
-        matrix = F.interpolate(units, size=(length, 1), mode='bicubic', align_corners=False)
-        return matrix.view(size, length).t().to(device, dtype).contiguous()
+    with torch.inference_mode(False):
+        return torch.tensor(rows, device=device, dtype=dtype)
+
+
+def _matrix(length: int, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    kept = bicubic_matrix(length, size, device, dtype)
+    # one that was made while a graph was captured holds no numbers
+    return kept if type(kept) is Tensor else bicubic_matrix.__wrapped__(length, size, device, dtype)
+
+
+def _bicubic(x: float, a: float = -0.75) -> float:
+    """Keys' kernel at a distance of 0 to 2; ``a`` as in PyTorch."""
+    if x <= 1:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+    return a * (((x - 5) * x + 8) * x - 4)
 
 
 class PositionEmbedding(nn.Module):
@@ -189,10 +209,12 @@ class PositionEmbedding(nn.Module):
     def _interpolated(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
         dtype = torch.promote_types(table.dtype, torch.float32)
         rows, columns = (
-            bicubic_matrix(length, size, table.device, dtype)
+            _matrix(length, size, table.device, dtype)
             for length, size in zip(grid, self.grid, strict=True)
         )
-        with torch.autocast(table.device.type, enabled=False):  # of full precision
+        # of full precision; autocast does not know the device 'meta'
+        kind = 'cpu' if table.is_meta else table.device.type
+        with torch.autocast(kind, enabled=False):
             values = table.to(dtype).unflatten(1, self.grid)
             values = torch.einsum('ri,nijd->nrjd', rows, values)
             return torch.einsum('cj,nrjd->nrcd', columns, values).flatten(1, 2)

@@ -127,6 +127,17 @@ def test_a_work_folder_that_was_copied_goes_on_from_its_own_file(run, tmp_path_f
     assert prepare_resume(config(copy)) == str(run / name)
 
 
+def test_checkpoints_in_a_folder_of_their_own(run, tmp_path_factory):
+    """The work folder has those of an earlier run, whose names are the same."""
+    other = tmp_path_factory.mktemp('out')
+    write(other / 'epoch_2.pth')
+    (run / 'last_checkpoint').write_text(str(other / 'epoch_2.pth'))
+    cfg = config(run)
+    cfg.default_hooks = dict(checkpoint=dict(type='CheckpointHook', out_dir=str(other)))
+    assert (run / 'epoch_2.pth').is_file()
+    assert prepare_resume(cfg) == str(other / 'epoch_2.pth')
+
+
 def test_a_folder_that_is_gone_with_the_named_file(run):
     """Only the newest file was not copied, as of a run that was still going on."""
     write(run / 'epoch_4.pth')

@@ -64,13 +64,16 @@ class TestRunLogged:
             started.append(subprocess.Popen(command))
             return started[0]
 
+        def stop():
+            raise KeyboardInterrupt
+
         with pytest.raises(KeyboardInterrupt):
             run_logged(
                 python('import time; time.sleep(600)'),
                 tmp_path / 'run.log',
                 cwd=tmp_path,
                 on_line=lambda line: None,
-                on_tick=lambda: signal.raise_signal(signal.SIGINT),
+                on_tick=stop,
                 start=start,
             )
         assert started[0].returncode == -signal.SIGTERM

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from dpk_mm.modules.tokens import (
     PatchEmbed,
@@ -163,6 +164,39 @@ def test_matrices_of_interpolation_are_kept_but_are_no_state():
     assert list(position.state_dict()) == ['table'] and not list(position.buffers())
     copied = copy.deepcopy(position)
     assert torch.equal(copied((5, 7), CPU), position((5, 7), CPU))
+
+
+class Positions(nn.Module):
+    """The embedding of the grid of a feature, as a module of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.position = PositionEmbedding(4, 'learnable', (2, 3))
+
+    def forward(self, x):
+        return x + self.position((5, 7), x.device)
+
+
+def test_a_captured_graph_leaves_no_matrix_without_numbers():
+    bicubic_matrix.cache_clear()
+    model, x = Positions(), torch.randn(1, 35, 4)
+    torch.export.export(model, (x,))
+    found = model(x)
+    assert type(found) is torch.Tensor
+    bicubic_matrix.cache_clear()
+    assert torch.equal(found, model(x))
+
+
+def test_positions_of_another_grid_can_be_traced_and_have_a_shape_alone():
+    model, x = Positions(), torch.randn(1, 35, 4)
+    model(x)  # the matrices are there, and constants of the graph
+    traced = torch.jit.trace(model, x)
+    assert torch.equal(traced(x), model(x))
+    assert model.to('meta')(x.to('meta')).shape == (1, 35, 4)
+    bicubic_matrix.cache_clear()
+    position = PositionEmbedding(4, 'learnable', (2, 3))
+    with torch.device('meta'):
+        assert not position((5, 7), CPU).is_meta
 
 
 @pytest.mark.parametrize('kind', PositionEmbedding.KINDS)

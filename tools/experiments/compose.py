@@ -201,10 +201,10 @@ def _all_but_the_stem(backbone: nn.Module) -> tuple[int, ...] | None:
 def _stage_channels(network: Mapping[str, Any], indices: Sequence[int]) -> list[int]:
     backbone = dict(network['backbone'], out_indices=tuple(indices))
     channels = backbone.get('in_channels', 3)
+    built = _build_backbone(dict(network, backbone=backbone))
+    built.eval()  # mmpretrain's returns nothing
     with torch.no_grad():
-        outputs = _build_backbone(dict(network, backbone=backbone)).eval()(
-            torch.zeros(1, channels, 64, 64)
-        )
+        outputs = built(torch.zeros(1, channels, 64, 64))
     return [output.shape[1] for output in outputs]
 
 
@@ -457,7 +457,7 @@ class Comparison:
         if name not in self._configs:
             path = self._folder / f'{name}.py'
             # a training that is cut with --cfg-options would cut the schedules that have no end of their own
-            set_ends(cfg)
+            set_ends(cfg, unknown=False)
             write_text_atomically(path, config_text(name, self.pair.name, cfg))
             inside = path.resolve().is_relative_to(self._root.resolve())
             self._configs[name] = str(
@@ -478,7 +478,8 @@ def _plain_model(cfg: Config, side: str) -> Config:
     plain = plain_training(Config(content))
     # the tools import dpk_mm themselves, and results were made with configs without this
     imports = plain.get('custom_imports') or {}
-    names = [name for name in imports.get('imports', ()) if name != 'dpk_mm']
+    names = imports.get('imports', ())
+    names = [name for name in ([names] if isinstance(names, str) else names) if name != 'dpk_mm']
     if names:
         plain.custom_imports.imports = names
     elif imports:

@@ -6,6 +6,8 @@ FEATS = dict(
     teacher=[f'model.blocks.{i}' for i in (0, 1, 2, 3, 20, 21, 22, 23)],
 )
 LOSSES = kd(tau=1.0, loss_weight=1.0) | manifold('imagenet/cait-s24_deit-t', blocks=8)
+# nothing of the labels that the distillation could be compared with
+default_hooks = dict(distill_alarm=None)
 model = dict(
     architecture=dict(head=dict(loss=dict(loss_weight=0.0))),  # published without the labels
     distiller=dict(records=dict(feats=FEATS), distill_losses=LOSSES),

@@ -251,11 +251,13 @@ class Driver:
 
     def _scaled(self, found: Mapping[str, Any]) -> dict[str, float]:
         assert self.request.gradient_share is not None
-        return scaled_weights(found['weights'], found['shares'], self.request.gradient_share)
+        weights = found['weights']
+        # a measurement of before knows all losses together, whose weights have one factor
+        shares = found.get('shares') or dict.fromkeys(weights, found['share'] / len(weights))
+        return scaled_weights(weights, shares, self.request.gradient_share)
 
     def _weight_inputs(self) -> str:
-        # the first word: earlier measurements have no share of each loss
-        return digest('each loss', _code(self._base), *self._around(), self._teacher_state())
+        return digest(_code(self._base), *self._around(), self._teacher_state())
 
     def _with_weights(self) -> str | None:
         """The text of the config with the measured weights; None if there are none."""
@@ -267,7 +269,12 @@ class Driver:
             return None
         why = (
             f'over {found["batches"]} batches the gradient of the distillation was {found["share"]:.3g} times the '
-            f"student's own; with these weights those of its losses add up to {share:g} times, in equal parts."
+            f"student's own; "
+            + (
+                f'with these weights those of its losses add up to {share:g} times, in equal parts.'
+                if 'shares' in found
+                else f'these weights make it {share:g} times.'
+            )
         )
         return distillation_text(self.plan, self._rows, self._scaled(found), why)
 

@@ -126,16 +126,21 @@ def set_epochs(cfg: Config, epochs: int | None, images: int | None, gpus: int = 
     return rows
 
 
-def set_ends(cfg: Config) -> None:
+def set_ends(cfg: Config, unknown: bool = True) -> None:
     """Writes out, in place, where schedules end that go on to the end of the training.
 
     mmengine takes the length of the loop for it. One that is cut afterwards would end schedules with it, or before
     they begin.
+
+    Args:
+        cfg: A config.
+        unknown: Whether a schedule that counts what the loop does not, iterations in a training of epochs, gets an end
+            that never comes; else it is left to mmengine, which knows the batches of an epoch.
     """
     loop = cfg.get('train_cfg') or {}
     for scheduler in _schedulers(cfg):
         unit = 'max_epochs' if scheduler.get('by_epoch', True) else 'max_iters'
-        if scheduler.get('end') is None:
+        if scheduler.get('end') is None and (unknown or unit in loop):
             scheduler.end = loop.get(unit, _NO_END)
 
 

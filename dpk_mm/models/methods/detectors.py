@@ -159,9 +159,7 @@ def gid(pair: str, loss_weight: float = 1.0, **kwargs: Any) -> Losses:
         UsageError: (a ValueError) If the pair is not one of detectors.
     """
     # written out: a default of the class that changes would not show in a config
-    own = dict(
-        type='GIDLoss', feature_weight=0.0005, relation_weight=40.0, loss_weight=loss_weight
-    )
+    own = dict(type='GIDLoss', feature_weight=0.0005, relation_weight=40.0, loss_weight=loss_weight)
     return dict(loss_gid=own | _pyramid(pair, 'GID') | kwargs)
 
 

@@ -201,6 +201,29 @@ def test_edited_configs_are_used_as_they_are(run):
         run(train=False, train_teacher=False, method='fgd')
 
 
+def _taken(node, key):
+    """All values of a key, which are taken out."""
+    if not isinstance(node, dict):
+        return []
+    own = [node.pop(key)] if key in node else []
+    return own + [value for part in node.values() for value in _taken(part, key)]
+
+
+def test_a_measurement_of_before_is_gone_on_with(run):
+    """It has no share of each loss; the weights it led to stay, or the student's training would be lost."""
+    run(**WHOLE)
+    file = run.work / 'stages.json'
+    found = json.loads(file.read_text())
+    (shares,) = _taken(found, 'shares')
+    assert shares == dict(loss_dpk=0.25)
+    file.write_text(json.dumps(found))
+    before = (run.work / 'distill.py').read_text()
+    run(**WHOLE)
+    assert run.tools.names == []
+    weight = 'loss_weight=4'
+    assert weight in before and weight in (run.work / 'distill.py').read_text()
+
+
 def test_loss_weights_of_an_edited_config_are_not_measured(run):
     run()
     file = run.work / 'distill.py'

@@ -90,6 +90,9 @@ def test_schedules_to_the_end_of_the_training_say_where_that_is():
     cfg = read('shufflenet-v1-1x_16xb64_in1k')  # counted in iterations, in a loop of epochs
     set_ends(cfg)
     assert [s.end for s in cfg.param_scheduler] == [5000, 10**9]
+    cfg = read('shufflenet-v1-1x_16xb64_in1k')
+    set_ends(cfg, unknown=False)  # that of the second follows from the batches of an epoch
+    assert [s.get('end') for s in cfg.param_scheduler] == [5000, None]
     schedules = dict(type='PolyLR', by_epoch=False)
     cfg = Config(dict(train_cfg=dict(max_iters=700), param_scheduler=schedules))
     set_ends(cfg)

@@ -106,6 +106,44 @@ def test_facts_of_detectors(no_images, name, convs, scales, classes):
     assert found.anchors.get('scales') == scales
 
 
+@pytest.mark.parametrize(
+    ('name', 'stages', 'before'),
+    [
+        ('mini_fashion_cnn', ((0, 1, 2, 3), (0, 1, 2, 3)), 2),
+        ('imagenet/resnet34_resnet18', ((0, 1, 2, 3), (0, 1, 2, 3)), 2),
+    ],
+)
+def test_facts_of_networks_of_mmpretrain(no_images, name, stages, before):
+    """Its ``train()`` returns nothing, and so its ``eval()``."""
+    found = find_facts(read_pair(name, ROOT), {})
+    assert (found.stages, len(found.before)) == (stages, before)
+
+
+def test_gids_weights_are_in_its_config(no_images, tmp_path):
+    """A default that changes in the class would leave results of before as if they were of these settings."""
+    pair = read_pair('mini_faster_rcnn', ROOT)
+    made = Comparison(pair, find_facts(pair, {}), ['gid'], [0], tmp_path, ROOT)
+    cfg = Config.fromfile(made.student_config('gid'), import_custom_modules=False)
+    loss = cfg.model.distiller.distill_losses.loss_gid
+    assert (loss.feature_weight, loss.relation_weight) == (0.0005, 40.0)
+
+
+def test_an_import_that_is_one_name(no_images):
+    pair = read_pair('mini_fashion_cnn', ROOT)
+    pair.cfg.custom_imports = dict(imports='dpk_mm', allow_failed_imports=False)
+    assert 'custom_imports' not in _plain_model(pair.cfg, 'teacher')
+    pair.cfg.custom_imports = dict(imports='json', allow_failed_imports=False)
+    assert _plain_model(pair.cfg, 'teacher').custom_imports.imports in ('json', ['json'])
+
+
+def test_a_schedule_of_iterations_ends_with_the_training(no_images, tmp_path):
+    pair = read_pair('mini_fashion_cnn', ROOT)
+    pair.cfg.param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False)]
+    made = Comparison(pair, find_facts(pair, {}), ['kd'], [0], tmp_path, ROOT)
+    cfg = Config.fromfile(made.student_config('kd'), import_custom_modules=False)
+    assert cfg.param_scheduler[0].get('end') is None
+
+
 def test_configs_of_detectors_build(no_images, tmp_path):
     from mmrazor.registry import MODELS
 

@@ -120,7 +120,7 @@ def _begins(scheduler: Any, short: int) -> bool:
 
 def _scale_warmups(cfg: Config, factor: float) -> None:
     """Warm-ups of losses, which count passes over the training data, in place."""
-    losses = (cfg.get('model') or {}).get('distiller', {}).get('distill_losses') or {}
+    losses = ((cfg.get('model') or {}).get('distiller') or {}).get('distill_losses') or {}
     for loss in losses.values():
-        if loss.get('warmup'):
+        if isinstance(loss, dict) and loss.get('warmup'):  # None: taken out
             loss['warmup'] = max(1, round(loss['warmup'] * factor))

@@ -111,10 +111,15 @@ def test_one_cycle_is_cut_and_what_would_not_begin_is_left_out():
 
 def test_the_warm_up_of_a_loss_takes_the_same_part():
     losses = dict(
-        dkd=dict(type='DecoupledKDLoss', warmup=20), kd=dict(type='KDLoss'), a=dict(warmup=0)
+        dkd=dict(type='DecoupledKDLoss', warmup=20),
+        kd=dict(type='KDLoss'),
+        a=dict(warmup=0),
+        gone=None,
     )
     cfg = config(model=dict(distiller=dict(distill_losses=losses)))
     found = shortened(cfg, 0.25).model.distiller.distill_losses
     assert (found.dkd.warmup, found.a.warmup, 'warmup' in found.kd) == (5, 0, False)
     assert shortened(cfg, 0.01).model.distiller.distill_losses.dkd.warmup == 1
     assert cfg.model.distiller.distill_losses.dkd.warmup == 20
+    assert found.gone is None  # a loss that was taken out
+    assert shortened(config(model=dict(distiller=None)), 0.25).model.distiller is None
