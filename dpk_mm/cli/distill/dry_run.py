@@ -20,6 +20,7 @@ from ...engine.runner.build import build_runner
 from ...engine.runner.prepare import prepare_config
 from ...errors import CheckpointError, UsageError
 from ...fileio import DiskFullError
+from ...functional.similarity import MIN_SAMPLES
 from ..errors import readable_errors
 from ..explain import explained_errors
 from ..options import load_config
@@ -31,7 +32,8 @@ from .small_run import small_config
 _BATCHES = 2
 _IMAGES = 4
 #: Without a GPU a batch of the zoo takes minutes; with one it shows whether the memory is enough.
-_BATCH_ON_CPU = 2
+#: Classifiers need as many images as CKA has samples, where each image is one.
+_BATCH_ON_CPU = dict(detection=2, classification=MIN_SAMPLES)
 
 
 def dry_run(file: str, work_dir: str) -> None:
@@ -52,7 +54,7 @@ def dry_run(file: str, work_dir: str) -> None:
         if not data_exist(cfg):
             print('The training data are not there: the dry run is on drawn images.')
             set_drawn_data(cfg, _task(cfg), Path(work_dir) / 'drawn')
-        batch = None if torch.cuda.is_available() else _BATCH_ON_CPU
+        batch = None if torch.cuda.is_available() else _BATCH_ON_CPU[_task(cfg)]
         cfg = small_config(cfg, _BATCHES, _IMAGES, batch)
         prepare_config(cfg)
     kinds = (UsageError, CheckpointError, DiskFullError, FileNotFoundError)

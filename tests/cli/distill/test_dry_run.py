@@ -45,6 +45,16 @@ def test_a_distillation_is_trained_validated_and_exported(configs, capsys):
     assert 'dry run: training, validation and export' in capsys.readouterr().out
 
 
+def test_the_default_of_classifiers(configs, capsys):
+    """CKA of images is not defined for fewer than four of them."""
+    folder = configs(method='kd+dpk')
+    config = folder / 'distill.py'
+    text = config.read_text()
+    config.write_text(text + 'train_dataloader = dict(batch_size=16)\n')
+    dry_run(str(config), str(folder / 'dry'))
+    assert 'dry run: training, validation and export' in capsys.readouterr().out
+
+
 def test_a_plain_model(configs, capsys):
     folder = configs()
     dry_run(str(folder / 'student.py'), str(folder / 'dry'))
