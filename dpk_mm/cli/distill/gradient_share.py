@@ -100,7 +100,9 @@ def summary(history: Mapping[str, Sequence[float]], losses: Sequence[str]) -> di
     ]
     rows = [(n, d) for n, d in rows if n > 0 and math.isfinite(n) and all(map(math.isfinite, d))]
     if not rows:
-        raise UsageError(f"{_NONE}: the student's own losses have none; {_LEAVE}.")
+        found = any(n > 0 and math.isfinite(n) for n in own)
+        why = 'none is finite in any batch' if found else "the student's own losses have none"
+        raise UsageError(f'{_NONE}: {why}; {_LEAVE}.')
     shares = {
         name: _median([d[place] / norm for norm, d in rows]) for place, name in enumerate(norms)
     }
@@ -122,7 +124,7 @@ def scaled_weights(
     """Loss weights at which the gradients of all losses add up to the wanted share, in equal parts.
 
     With one factor for all, a loss that does nothing beside another would go on doing nothing: at the published weights
-    DPK has a hundredth of KD's gradient.
+    DPK has a hundredth of KD's gradient on 20 classes of CIFAR-100 (``compare_mini_cifar100.json``).
 
     Args:
         weights: ``loss_weight`` by the names of the losses, at which ``shares`` were measured.

@@ -43,6 +43,7 @@ def test_batches_without_a_gradient_of_the_student_do_not_count():
     [
         ([1.0], [0.0], 'loss_kd sends none'),
         ([0.0], [1.0], "the student's own losses have none"),
+        ([1.0], [math.nan], 'none is finite in any batch'),
     ],
 )
 def test_no_share(student, distill, words):
