@@ -315,18 +315,16 @@ def _vid(facts: Facts) -> Losses:
 
 
 def _fgd_weights(facts: Facts) -> str:
-    """FGD's published weights by kind of detector; the mini pairs have those found for their sizes."""
-    two = facts.pair.endswith('/faster_rcnn')
-    if facts.pair.startswith('coco/'):
-        return 'fgd_two_stage' if two else 'fgd_one_stage_paper'
-    return 'mini_two_stage' if two else 'mini_one_stage'
+    """FGD's published weights by kind of detector, for small pairs, too: all methods have those of COCO."""
+    return 'fgd_two_stage' if facts.pair.endswith('/faster_rcnn') else 'fgd_one_stage_paper'
 
 
 def _dpk_fgd(facts: Facts) -> Changes:
-    weights = _fgd_weights(facts)
-    if facts.pair.startswith('coco/'):  # DPK's text has other ones than FGD's
-        weights = 'dpk_two_stage_text' if 'two_stage' in weights else 'dpk_one_stage_text'
-    changes = _losses(methods.dpk_fgd(facts.pair, weights))
+    # DPK's text has other ones than FGD's
+    two = facts.pair.endswith('/faster_rcnn')
+    changes = _losses(
+        methods.dpk_fgd(facts.pair, 'dpk_two_stage_text' if two else 'dpk_one_stage_text')
+    )
     hook = dict(type='mmrazor.CKAMaskRatioHook', samples='positions')
     return changes | dict(default_hooks=dict(mask_ratio=hook))
 

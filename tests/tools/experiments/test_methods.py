@@ -65,6 +65,16 @@ def test_settings_of_the_two_tasks():
     assert losses('tofd')['loss_kd']['loss_weight'] == pytest.approx(1 / 9)
 
 
+def test_small_detectors_have_the_weights_published_for_coco():
+    for pair, fgd, dpk in (
+        ('faster_rcnn', 'fgd_two_stage', 'dpk_two_stage_text'),
+        ('retinanet', 'fgd_one_stage_paper', 'dpk_one_stage_text'),
+    ):
+        facts = replace(FACTS, pair=f'mini/{pair}', task=DETECTION)
+        assert losses('fgd', facts)['loss_fgd']['weights'] == fgd
+        assert losses('dpk_fgd', facts)['loss_dpk']['criterion']['weights'] == dpk
+
+
 @pytest.mark.parametrize(('epochs', 'warmup'), [(240, 20), (24, 2), (3, 1)])
 def test_warm_ups_are_the_published_share_of_the_training(epochs, warmup):
     for name, loss in (('dkd', 'loss_dkd'), ('reviewkd', 'loss_reviewkd')):
