@@ -56,6 +56,23 @@ PAIRS: dict[str, Pair] = {
 }
 
 
+# Student and modules have one optimizer on the drawn shapes, and so one norm that gradients are clipped by: large
+# gradients of new modules then shorten the student's steps. Here each has its own, with the same settings.
+_ADAMW = {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.01}
+_CLIPPED_APART: dict[str, Any] = {
+    'optim_wrapper._delete_': True,
+    'optim_wrapper.type': 'OptimWrapper',
+    'optim_wrapper.constructor': 'mmrazor.DPKOptimWrapperConstructor',
+    'optim_wrapper.clip_grad.max_norm': 10,
+    'optim_wrapper.clip_grad.norm_type': 2,
+    **{
+        f'optim_wrapper.{part}.optimizer.{key}': value
+        for part in ('architecture', 'distiller')
+        for key, value in _ADAMW.items()
+    },
+}
+
+
 def rows(pair: str) -> dict[str, tuple[str, dict[str, Any]]]:
     """Name of a control or form -> its role and options, for one data set.
 
@@ -119,6 +136,12 @@ def rows(pair: str) -> dict[str, tuple[str, dict[str, Any]]]:
                 found[f'{name}_x{factor}'] = (role, dict.fromkeys(levels, float(factor)))
             elif role in ('dpk', 'sum') and 'share_' not in name:
                 found[f'{name}_x{factor}'] = (role, {**options, **each(weight=float(factor))})
+    if (
+        pair == 'shapes'
+    ):  # the other pairs have optimizers of their own for student and modules anyway
+        for name in ('fgd', 'fgd_without', 'dpk_x10', 'no_prior_x10', 'teacher_only_x10'):
+            role, options = found[name]
+            found[f'{name}_clipped_apart'] = (role, {**options, **_CLIPPED_APART})
     return found
 
 

@@ -8,8 +8,8 @@ data = dict(kind='shapes')
 references = ('fgd', 'fgd_without', 'dpk_x10')
 first = ('fgd', 'dpk_x10', 'no_prior_x10', 'fgd_without', 'teacher_only_x10')
 second = ('dpk', 'share_0.3', 'no_prior_share_0.3', 'share_1', 'zeros_x10', 'sum_x10')
+clipped_apart = tuple(f'{row}_clipped_apart' for row in first)
 weights = (
-    'fgd_x10',
     'dpk_x30',
     'dpk_x3',
     'no_prior',
@@ -34,9 +34,13 @@ forms = (
 
 entries = [teacher('shapes')]
 entries += students('shapes', first, (0,))
-entries += students('shapes', (*second, 'baseline', *weights), (0,))
+entries += students('shapes', (*second, 'baseline', 'fgd_x10'), (0,))
+entries += students('shapes', clipped_apart, (0,))
+entries += students('shapes', first, (1, 2))
+entries += students('shapes', clipped_apart, (1, 2))
+entries += students('shapes', weights, (0,))
 entries += students('shapes', ('fgd', 'dpk_x10'), (0,), inherit=False)
 entries += students('shapes', forms, (0,))
-entries += students('shapes', first, (1, 2, 3, 4))
+entries += students('shapes', (*first, *clipped_apart), (3, 4))
 entries += students('shapes', second, (1,))
 entries += students('shapes', ('fgd', 'dpk_x10'), (1, 2), inherit=False)
