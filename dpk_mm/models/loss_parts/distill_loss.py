@@ -13,6 +13,11 @@ WHOLE = ''
 """The name of the only summand of a loss that has one; it is logged under the name of the loss itself."""
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """The tensor in float32, or as it is in float64."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class DistillLoss(nn.Module):
     """Base of the distillation losses: a method is a subclass that writes :meth:`parts`.
 
@@ -38,6 +43,11 @@ class DistillLoss(nn.Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # mmrazor checks ``loss_forward_mappings`` against the signature of ``forward``.
         super().__init_subclass__(**kwargs)
+        if 'forward' in vars(cls) and 'parts' not in vars(cls):
+            raise TypeError(
+                f'{cls.__name__} writes forward(), which a training does not call: it takes the losses from parts(); '
+                'write parts() in its place.'
+            )
         if 'parts' in vars(cls) and 'forward' not in vars(cls):
 
             def forward(self: DistillLoss, *args: Any, **kwargs: Any) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ...errors import UsageError
+from .distill_loss import at_least_float32
 
 
 def embedding_of(record: Tensor | Sequence[Tensor], owner: str, side: str) -> Tensor:
@@ -19,7 +20,7 @@ def embedding_of(record: Tensor | Sequence[Tensor], owner: str, side: str) -> Te
         side: ``'student'`` or ``'teacher'``.
 
     Returns:
-        ``[N, D]``, float32.
+        ``[N, D]``, float32, or float64 where the record is.
 
     Raises:
         UsageError: (a ValueError) If the record is something else.
@@ -28,14 +29,14 @@ def embedding_of(record: Tensor | Sequence[Tensor], owner: str, side: str) -> Te
     if isinstance(found, (list, tuple)) and found:
         found = found[-1]
     if isinstance(found, Tensor) and found.ndim == 4:
-        found = found.float().mean(dim=(2, 3))
+        found = at_least_float32(found).mean(dim=(2, 3))
     if not isinstance(found, Tensor) or found.ndim != 2:
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise UsageError(
             f'{owner} needs one vector for each image as {side}_embedding, [N, D], but found {shape}; record what '
             "the classifier reads, such as records=dict(embedding='neck')."
         )
-    return found.float()
+    return at_least_float32(found)
 
 
 def check_images(count: int, least: int, owner: str) -> None:

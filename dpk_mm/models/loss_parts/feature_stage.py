@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ...errors import UsageError, did_you_mean
+from .distill_loss import at_least_float32
 
 SIDES = ('student', 'teacher')
 
@@ -58,6 +58,7 @@ def parse_stages(
     owner: str,
     needs_channels: bool = False,
     extra: Sequence[str] = (),
+    unread: Sequence[str] = (),
 ) -> tuple[FeatureStage, ...]:
     """The stages that a config names, shallow first.
 
@@ -67,20 +68,21 @@ def parse_stages(
         owner: The loss, the subject of the errors' sentences.
         needs_channels: Whether the loss builds layers that need the channels of both sides.
         extra: Further keys that the loss reads.
+        unread: Keys of stages that it does not read, and that are refused.
 
     Returns:
         The stages, without those of weight 0.
 
     Raises:
         UsageError: (a ValueError) If there is no stage, one lacks its index or its channels, a student's stage stands
-            twice, a key is unknown, or a number is out of its range.
+            twice, a key is unknown or not read, or a number is out of its range.
     """
     if isinstance(stages, (str, Mapping)) or not isinstance(stages, Sequence):
         raise UsageError(
             f'stages of {owner} must be a list of dicts, such as [dict(index=0), dict(index=1)], but is {stages!r}.'
         )
     found = [
-        _stage(f'stages[{position}] of {owner}', entry, needs_channels, tuple(extra))
+        _stage(f'stages[{position}] of {owner}', entry, needs_channels, tuple(extra), unread)
         for position, entry in enumerate(stages)
     ]
     names = [stage.name for stage in found]
@@ -96,13 +98,19 @@ def parse_stages(
     return tuple(found)
 
 
-def _stage(where: str, entry: Any, needs_channels: bool, extra: Sequence[str]) -> FeatureStage:
+def _stage(
+    where: str, entry: Any, needs_channels: bool, extra: Sequence[str], unread: Sequence[str]
+) -> FeatureStage:
     if not isinstance(entry, Mapping):
         raise UsageError(
             f'{where} must be a dict with index, such as dict(index=0), but is {entry!r}.'
         )
-    known = (*KEYS, *extra)
+    known = [key for key in (*KEYS, *extra) if key not in unread]
     for key in entry:
+        if key in unread:
+            raise UsageError(
+                f'{where} has {key}={entry[key]!r}, which the loss does not read; leave it out.'
+            )
         if key not in known:
             hint = did_you_mean(str(key), known) or '.'
             raise UsageError(f'{where} has no key {key!r}, only {", ".join(known)}{hint}')
@@ -145,11 +153,6 @@ def _is_int(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """The tensor in float32, or as it is in float64."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def pick_any(stage: FeatureStage, side: str, feats: Sequence[Tensor], owner: str) -> Tensor:
@@ -201,7 +204,8 @@ def pick_feature(stage: FeatureStage, side: str, feats: Sequence[Tensor], owner:
 def check_scale(stage: FeatureStage, student: Tensor, teacher: Tensor, owner: str) -> None:
     """Refuses two maps whose sides are not in the ratio that the config says, but for a cell of rounding.
 
-    Maps of another ratio are mostly stages of two strides that were paired by their places.
+    Maps of another ratio are mostly stages of two strides that were paired by their places. A side of one cell has no
+    slack, and at ``scale=1`` one of two cells has none either.
 
     Raises:
         UsageError: (a ValueError) If they are not, or the batches differ.
@@ -215,7 +219,8 @@ def check_scale(stage: FeatureStage, student: Tensor, teacher: Tensor, owner: st
         # the larger side may be one short of a multiple of the smaller one
         ratio = max(stage.scale, 1 / stage.scale)
         small, large = (given, own) if stage.scale >= 1 else (own, given)
-        slack = 1 if min(small, large) > 2 else 0
+        # of few cells, a difference of one is another stride; but a convolution of stride 2 makes 2 of 3
+        slack = 1 if min(small, large) > (2 if ratio == 1 else 1) else 0
         if abs(large - ratio * small) > slack * max(1.0, ratio - 1):
             sides = [f'{x.shape[2]}x{x.shape[3]}' for x in (student, teacher)]
             raise UsageError(

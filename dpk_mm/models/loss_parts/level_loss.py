@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .distill_loss import WHOLE, DistillLoss
+from .distill_loss import WHOLE, DistillLoss, at_least_float32
 from .level import Level, parse_levels
 from .resizing import check_pair
 
@@ -173,8 +173,3 @@ class LevelLoss(DistillLoss):
             for level in self.levels
         )
         return f'levels={levels}, loss_weight={self.loss_weight}'
-
-
-def at_least_float32(feature: Tensor) -> Tensor:
-    """The feature in float32, or in float64 if it is."""
-    return feature if feature.dtype == torch.float64 else feature.float()

@@ -47,7 +47,7 @@ def standardized(logits: Tensor, standardize: bool | str) -> Tensor:
     """Logits of each image with the mean 0 and the standard deviation 1 over classes, or unchanged.
 
     Args:
-        logits: ``[N, classes, ...]``, float32.
+        logits: ``[N, classes, ...]``, float32 or float64.
         standardize: False for no change. ``'paper'`` divides by the standard deviation of all classes (the sum of
             squares over K), ``'code'`` or True by torch's estimate (over K - 1) plus 1e-7, as the authors' code does;
             the two differ by the factor ``sqrt(K / (K - 1))``, which is that of the temperature.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UsageError
+from .distill_loss import at_least_float32
 
 #: Last layers of (classification, boxes) by the kind of head.
 LAST_LAYERS = {'RetinaHead': ('retina_cls', 'retina_reg'), 'GFLHead': ('gfl_cls', 'gfl_reg')}
@@ -95,7 +96,7 @@ def second_half(head: Any, given: Branches, count: int, level: int) -> Branches:
         found.append(getattr(head, last)(x))
     scores, boxes = found
     if kind == 'GFLHead':
-        boxes = head.scales[level](boxes).float()
+        boxes = at_least_float32(head.scales[level](boxes))
     return Branches(scores, boxes)
 
 

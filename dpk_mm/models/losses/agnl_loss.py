@@ -13,7 +13,7 @@ from ...errors import UsageError, did_you_mean
 from ..loss_parts.level import Level
 from ..loss_parts.level_loss import LevelLoss
 from ..loss_parts.non_local import NonLocal
-from ..loss_parts.regressor import check_batch_norm
+from ..loss_parts.regressor import apply_layers, check_batch_norm
 
 AGNL_WEIGHTS: dict[str, dict[str, float]] = {
     # the authors' code; mmrazor's defaults are the first
@@ -162,7 +162,7 @@ class AGNLLoss(LevelLoss):
             feature=_norm((teacher - adapted) * attention.sqrt()),
             channel=_norm(teacher.mean(dim=(2, 3)) - trained.channel(student.mean(dim=(2, 3)))),
             spatial=_norm(teacher.mean(dim=1, keepdim=True) - trained.spatial(pooled)),
-            relation=_norm(trained.teacher(teacher) - related),
+            relation=_norm(apply_layers(trained.teacher, teacher) - related),
         )
 
     def _positions(self, feature: Tensor) -> Tensor:

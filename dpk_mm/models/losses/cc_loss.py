@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...errors import UsageError
 from ..loss_parts.distill_loss import WHOLE, DistillLoss
 from ..loss_parts.embedding import check_images, embedding_of
+from ..loss_parts.regressor import apply_layers
 
 MODES = ('code', 'paper')
 KERNELS = ('gaussian', 'bilinear')
@@ -103,7 +104,8 @@ class CCLoss(DistillLoss):
         teacher = self._embedding(teacher_embedding, 'teacher').detach()
         check_images(len(student), 2, 'CCLoss')
         with torch.autocast(student.device.type, enabled=False):
-            own, given = self.student_embed(student), self.teacher_embed(teacher)
+            own = apply_layers(self.student_embed, student)
+            given = apply_layers(self.teacher_embed, teacher)
             if self.mode == 'paper':
                 loss = (self._relations(own) - self._relations(given)).square().mean()
             else:

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 from ...errors import UsageError
 from ...modules.hybrid_transform import check_choice
-from ..loss_parts.distill_loss import WHOLE, DistillLoss
-from ..loss_parts.feature_stage import SIDES, at_least_float32, parse_stages, pick_any
+from ..loss_parts.distill_loss import WHOLE, DistillLoss, at_least_float32
+from ..loss_parts.feature_stage import SIDES, parse_stages, pick_any
 from ..loss_parts.logits import labels_of
 from ..loss_parts.regressor import apply_layers
+
+LEAST_TEMPERATURE = 0.02
+"""Where the largest score times the images of ImageNet is still far from the end of float32."""
 
 
 @MODELS.register_module()
@@ -44,7 +47,7 @@ class ContrastiveLoss(DistillLoss):
             C]``, or ``[N, C, H, W]``, whose mean it takes. Published: what the classifier reads, the last.
         width: Length of an embedding.
         negatives: How many other images an image is compared with.
-        temperature: > 0.
+        temperature: At least 0.02: ``exp(1 / temperature)`` soon leaves float32, and so does Z, which checkpoints hold.
         momentum: Share of an image's memory that stays, in [0, 1).
         draw: ``'other_classes'``: negatives are of other classes, as published (an image counts as one of another class
             until it was seen once); ``'any'``: of any, such as for labels of Mixup.
@@ -90,9 +93,9 @@ class ContrastiveLoss(DistillLoss):
                 )
         if num_images < 2:
             raise ValueError('num_images of ContrastiveLoss must be at least 2, but is 1.')
-        if not 0 < temperature < math.inf or not 0 <= momentum < 1:
+        if not LEAST_TEMPERATURE <= temperature < math.inf or not 0 <= momentum < 1:
             raise ValueError(
-                'ContrastiveLoss needs temperature > 0 and momentum in [0, 1), but they are '
+                f'ContrastiveLoss needs temperature >= {LEAST_TEMPERATURE} and momentum in [0, 1), but they are '
                 f'{temperature} and {momentum}; use 0.07 and 0.5.'
             )
         self.num_images, self.negatives, self.draw = num_images, negatives, draw

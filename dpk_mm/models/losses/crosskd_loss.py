@@ -11,8 +11,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...errors import UsageError
-from ..loss_parts.distill_loss import DistillLoss
-from ..loss_parts.level_loss import at_least_float32
+from ..loss_parts.distill_loss import DistillLoss, at_least_float32
 from ..loss_parts.shared_heads import (
     Branches,
     first_half,
@@ -52,7 +51,7 @@ class CrossKDLoss(DistillLoss):
 
     Args:
         split: Convolutions of the student's head, of as many channels as those of the teacher; 3 of 4 is published.
-        beta: Exponent in *cls*.
+        beta: Exponent in *cls*, >= 0. Below 1 its slope at equal scores, which is infinite, is taken as 0.
         weights: Factors of the terms, ``dict(cls=..., box=..., distribution=...)``; by default those published for
             the kind of head, see ``CROSSKD_WEIGHTS``.
         loss_weight: Factor of the whole loss.
@@ -208,7 +207,10 @@ class CrossKDLoss(DistillLoss):
         counts = counts.flatten()
         probabilities = goal.sigmoid()
         entropy = F.binary_cross_entropy_with_logits(scores, probabilities, reduction='none')
-        focus = (probabilities - scores.sigmoid()).abs().pow(self.beta)
+        gap = (probabilities - scores.sigmoid()).abs()
+        # below 1 the power has an infinite slope at 0, which times the 0 of the absolute value is NaN
+        equal = gap == 0
+        focus = gap.masked_fill(equal, 1.0).pow(self.beta).masked_fill(equal, 0.0**self.beta)
         weight = probabilities.amax(dim=1) * (counts > 0)
 
         boxes, goals = (_flat(side.boxes, -1, anchors) for side in (predicted, target))

@@ -9,7 +9,7 @@ import torch
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from ..loss_parts.distill_loss import DistillLoss
+from ..loss_parts.distill_loss import DistillLoss, at_least_float32
 from ..loss_parts.logits import (
     check_standardize,
     check_temperature,
@@ -91,7 +91,7 @@ class DecoupledKDLoss(DistillLoss):
         scale = self.loss_weight * self.warmup.factor() * self.tau**2
         with torch.autocast(student_logits.device.type, enabled=False):
             student, teacher = (
-                standardized(logits.float(), self.standardize) / self.tau
+                standardized(at_least_float32(logits), self.standardize) / self.tau
                 for logits in (student_logits, teacher_logits.detach())
             )
             (student_two, student_rest), (teacher_two, teacher_rest) = (

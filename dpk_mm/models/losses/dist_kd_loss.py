@@ -7,7 +7,7 @@ from mmrazor.models.losses.dist_loss import inter_class_relation, intra_class_re
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from ..loss_parts.distill_loss import DistillLoss
+from ..loss_parts.distill_loss import DistillLoss, at_least_float32
 from ..loss_parts.logits import check_temperature
 
 
@@ -59,7 +59,7 @@ class DISTKDLoss(DistillLoss):
         scale = self.loss_weight * self.tau**2
         with torch.autocast(student_logits.device.type, enabled=False):
             student, teacher = (
-                (logits.float() / self.tau).softmax(dim=1)
+                (at_least_float32(logits) / self.tau).softmax(dim=1)
                 for logits in (student_logits, teacher_logits.detach())
             )
             return dict(

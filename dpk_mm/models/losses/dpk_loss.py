@@ -15,7 +15,7 @@ from ...errors import UsageError
 from ...functional.feature_error import channel_scale
 from ...modules import MaskRatioPolicy
 from ...modules.mask_strategy import MaskContext
-from ..loss_parts.distill_loss import DistillLoss
+from ..loss_parts.distill_loss import DistillLoss, at_least_float32
 from ..loss_parts.ground_truth import boxes_of
 from ..loss_parts.module_warmup import ModuleWarmup
 from ..loss_parts.resizing import check_pair
@@ -227,8 +227,8 @@ class DPKLoss(DistillLoss):
                     name: self.loss_weight
                     * self.stages[name].weight
                     * _mean_square(
-                        hybrid.float(),
-                        pairs[name][1].float(),
+                        at_least_float32(hybrid),
+                        at_least_float32(pairs[name][1]),
                         cells,
                         self.stages[name].normalize_target,
                     )

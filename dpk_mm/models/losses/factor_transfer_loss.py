@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ class FactorTransferLoss(StageLoss):
     Args:
         stages: See :class:`~dpk_mm.models.loss_parts.stage_loss.StageLoss`; one stage, with channels. Published: the
             last. Where ``scale`` is not 1, the larger of the two factors is averaged to the size of the smaller one.
-        rate: Channels of a factor over channels of the teacher, in (0, 1].
+        rate: Channels of a factor over channels of the teacher, in (0, 1]; rounded down, but at least one channel.
         mode: ``'paper'``: the whole factor of an image is divided by its L2 norm. ``'code'``, as in CRD's
             comparison: the mean over channels of its squares is, as AT has it, so that it is of another size.
         paraphraser_ckpt: File or URL of a trained paraphraser, which then stays as it is.
@@ -43,7 +44,7 @@ class FactorTransferLoss(StageLoss):
     Raises:
         UsageError: (a ValueError) If a stage is malformed, or at the forward pass a feature does not fit.
         ValueError: If there is more than one stage, or ``rate`` or ``mode`` is out of its range.
-        CheckpointError: If the file holds no paraphraser of this size.
+        CheckpointError: If the file holds no paraphraser of this size, or several.
 
     Source: Kim et al., "Paraphrasing Complex Network: Network Compression via Factor Transfer", L_rec
     (reconstruction) and L_FT; weight of CRD's comparison.
@@ -71,7 +72,8 @@ class FactorTransferLoss(StageLoss):
             )
         self.mode = mode
         stage = self.stages[0]
-        width = max(1, round(int(stage.teacher_channels or 0) * rate))
+        # 0.29 * 100 is a little less than 29
+        width = max(1, math.floor(int(stage.teacher_channels or 0) * rate + 1e-6))
         self.paraphraser = Paraphraser(stage.teacher_channels, width, use_bn=False)
         self.translator = Translator(stage.student_channels, width, use_bn=True)
         self.is_given = paraphraser_ckpt is not None
@@ -114,17 +116,28 @@ def _load(paraphraser: Paraphraser, source: str) -> None:
     state = _load_checkpoint(source, map_location='cpu')
     state = state.get('state_dict', state)
     start = 'paraphraser.'
-    found = {
-        key[key.rindex(start) + len(start) :] if start in key else key: value
-        for key, value in state.items()
-        if start in key or key.startswith(('encoder.', 'decoder.'))
-    }
-    own = {key: tuple(value.shape) for key, value in paraphraser.state_dict().items()}
-    given = {key: tuple(value.shape) for key, value in found.items()}
-    if own != given:
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        prefix = key[: key.rindex(start) + len(start)] if start in key else ''
+        if prefix or key.startswith(('encoder.', 'decoder.')):
+            found.setdefault(prefix, {})[key[len(prefix) :]] = value
+    own = _shapes(paraphraser.state_dict())
+    fitting = [prefix for prefix, layers in found.items() if _shapes(layers) == own]
+    if len(found) > 1 and len(fitting) != 1:
+        names = ', '.join(repr(prefix) for prefix in found)
+        raise CheckpointError(
+            f'paraphraser_ckpt of FactorTransferLoss names {source}, which holds {len(found)} paraphrasers, {names}, '
+            f'of which {len(fitting)} fit the stage; give a file in which one does.'
+        )
+    if not fitting:
+        given = _shapes(next(iter(found.values()), {}))
         key = next((key for key in own if own[key] != given.get(key)), next(iter(given), ''))
         raise CheckpointError(
             f'paraphraser_ckpt of FactorTransferLoss names {source}, but its {key} is {given.get(key, "missing")}, and '
             f'{own.get(key, "not there")} is expected; give a checkpoint of a run with this loss on the same teacher.'
         )
-    paraphraser.load_state_dict(found)
+    paraphraser.load_state_dict(found[fitting[0]])
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in state.items()}

@@ -16,7 +16,7 @@ from ...functional import foreground_background_masks
 from ...functional.attention import attention_of
 from ...functional.residual_statistics import residual_statistics
 from ...modules.context_block import ContextBlock
-from ..loss_parts.distill_loss import DistillLoss
+from ..loss_parts.distill_loss import DistillLoss, at_least_float32
 from ..loss_parts.fgd_weights import resolve_weights
 from ..loss_parts.ground_truth import boxes_of
 from ..loss_parts.level import Level, parse_levels
@@ -37,7 +37,7 @@ class FGDLoss(DistillLoss):
         context    = lam   * sum(((S + ctx_S(S)) - (T + ctx_T(T)))^2) / N
 
     ``M`` are the masks of the boxes in the padded batch, ``A_S`` and ``A_C`` the teacher's
-    attention. Everything is computed in float32, also under autocast. The teacher's features get no
+    attention. Everything is computed in float32 or more, also under autocast. The teacher's features get no
     gradient, but its context block does: both blocks are trained. A term whose weight is 0 is not
     computed, and has no parameters.
 
@@ -171,12 +171,17 @@ class FGDLoss(DistillLoss):
         image_shape: tuple[int, int],
     ) -> dict[str, Tensor]:
         student = self._fit(level, student, teacher)
+        # the statistics are of one precision; half precision they widen themselves, block by block
+        wide = torch.float32
+        if torch.float64 in (student.dtype, teacher.dtype):
+            wide = torch.float64
+            student, teacher = student.double(), teacher.double()
         alpha, beta, gamma, lam = self.weights
         n, _, *size = teacher.shape
         cells = size[0] * size[1]
         key = str(level.student)
         contexts = (self.student_context[key], self.teacher_context[key]) if lam else ()
-        keys = [context.w_k.weight for context in contexts] or [None, None]
+        keys = [context.w_k.weight.to(wide) for context in contexts] or [None, None]
         # Every term is a function of these small tensors: no other one as large as a feature is made.
         found = residual_statistics(student, teacher, *keys, self.temperature)
         terms: dict[str, Tensor] = {}
@@ -206,7 +211,10 @@ class FGDLoss(DistillLoss):
             # squares: the sum of D^2 - 2 delta D + delta^2 is the same number, but where delta
             # comes close to D it loses every digit and turns negative.
             pooled = (found.student_pooled, found.teacher_pooled)
-            term_s, term_t = (c.term(p) for c, p in zip(contexts, pooled, strict=True))
+            term_s, term_t = (
+                c.term(p.to(c.w_v1.weight.dtype)).to(wide)
+                for c, p in zip(contexts, pooled, strict=True)
+            )
             off = (term_s - term_t - found.mean).square()
             terms['context'] = lam * (found.spread + cells * off).sum() / n
         return terms
@@ -259,7 +267,7 @@ class FGDLoss(DistillLoss):
                     level=logging.INFO,
                 )
             student = F.interpolate(
-                _at_least_float32(student),
+                at_least_float32(student),
                 size=teacher.shape[2:],
                 mode='bilinear',
                 align_corners=False,
@@ -289,10 +297,6 @@ class FGDLoss(DistillLoss):
             f'levels={levels}, weights={tuple(self.weights)}, '
             f'temperature={self.temperature}, loss_weight={self.loss_weight}'
         )
-
-
-def _at_least_float32(feature: Tensor) -> Tensor:
-    return feature if feature.dtype == torch.float64 else feature.float()
 
 
 def _name(level: Level) -> str:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from ..loss_parts.distill_loss import WHOLE, DistillLoss
+from ..loss_parts.distill_loss import WHOLE, DistillLoss, at_least_float32
 
 
 @MODELS.register_module()
@@ -38,7 +38,8 @@ class HardDistillLoss(DistillLoss):
             teacher_logits: The same shape; no gradient flows into them.
         """
         with torch.autocast(student_logits.device.type, enabled=False):
-            student, teacher = student_logits.float(), teacher_logits.detach().float()
+            student = at_least_float32(student_logits)
+            teacher = at_least_float32(teacher_logits.detach())
             loss = F.cross_entropy(student, teacher.argmax(dim=1))
             # argmax gives a class also where a logit is NaN or infinite; the difference is then NaN, else 0
             return {WHOLE: self.loss_weight * (loss + (teacher - teacher).sum())}

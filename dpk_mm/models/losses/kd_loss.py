@@ -7,7 +7,7 @@ from mmrazor.models.losses import KLDivergence
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from ..loss_parts.distill_loss import WHOLE, DistillLoss
+from ..loss_parts.distill_loss import WHOLE, DistillLoss, at_least_float32
 from ..loss_parts.logits import check_standardize, check_temperature, standardized
 
 
@@ -61,7 +61,7 @@ class KDLoss(DistillLoss):
         """
         with torch.autocast(student_logits.device.type, enabled=False):
             sides = (
-                standardized(logits.float(), self.standardize)
+                standardized(at_least_float32(logits), self.standardize)
                 for logits in (student_logits, teacher_logits)
             )
             return {WHOLE: self.divergence(*sides)}

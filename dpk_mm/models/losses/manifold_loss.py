@@ -60,7 +60,9 @@ class ManifoldLoss(DistillLoss):
     ) -> None:
         super().__init__(loss_weight)
         extra = [f'{side}_extra_tokens' for side in SIDES]
-        self.stages = parse_stages(stages, 'ManifoldLoss', extra=extra)
+        # neither widths nor sides enter, so that a wrong one would never be found
+        unread = ('student_channels', 'teacher_channels', 'scale')
+        self.stages = parse_stages(stages, 'ManifoldLoss', extra=extra, unread=unread)
         self.weights = dict(patch=patch_weight, sample=sample_weight, random=random_weight)
         for name, weight in self.weights.items():
             if not 0 <= weight < math.inf:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..loss_parts.level import Level
 from ..loss_parts.level_loss import LevelLoss
+from ..loss_parts.regressor import apply_layers
 
 MASKED = ('positions', 'channels')
 
@@ -81,7 +82,7 @@ class LevelMGDLoss(LevelLoss):
         shape = (n, 1, height, width) if self.masked == 'positions' else (n, channels, 1, 1)
         kept = torch.rand(shape, device=student.device) <= 1 - self.fixed_ratio
         # multiplied, so that a NaN in a masked cell stays one
-        generated = self.generation[str(level.student)](student * kept)
+        generated = apply_layers(self.generation[str(level.student)], student * kept)
         return (generated - teacher).square().sum() / n
 
 

@@ -9,7 +9,7 @@ import torch
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from ..loss_parts.distill_loss import DistillLoss
+from ..loss_parts.distill_loss import DistillLoss, at_least_float32
 from ..loss_parts.logits import check_temperature, labels_of, without_target
 
 
@@ -64,7 +64,8 @@ class NKDLoss(DistillLoss):
         """
         labels = labels_of(data_samples, student_logits, 'NKDLoss')
         with torch.autocast(student_logits.device.type, enabled=False):
-            student, teacher = student_logits.float(), teacher_logits.detach().float()
+            student = at_least_float32(student_logits)
+            teacher = at_least_float32(teacher_logits.detach())
             place = labels.unsqueeze(1)
             probability = teacher.softmax(dim=1).gather(1, place)
             target = -(probability * student.log_softmax(dim=1).gather(1, place)).mean()

@@ -30,7 +30,8 @@ class OverhaulLoss(StageLoss):
     - neither: the mean of the negative values of the channel in the batch, the definition itself.
 
     mmrazor's ``OFDLoss`` has no margin, so that the student has to match each negative value, and divides by 1000
-    itself. Where ``scale`` is not 1, the teacher's map is averaged or the student's one is, as in mdistiller.
+    itself. Where ``scale`` is not 1, the teacher's map is averaged to the student's size, or repeated where the
+    student's is larger, as in mdistiller: the sum is over the student's cells.
 
     Args:
         stages: See :class:`~dpk_mm.models.loss_parts.stage_loss.StageLoss`; with channels. Published: all stages but
@@ -66,7 +67,7 @@ class OverhaulLoss(StageLoss):
         margin = stage.extra.get('margin')
         if margin is None:
             return
-        if 'teacher_bn' in stage.extra:
+        if stage.extra.get('teacher_bn') is not None:
             raise UsageError(
                 f'OverhaulLoss: {stage.name} has margin and teacher_bn; leave one of them out.'
             )
@@ -120,7 +121,7 @@ class OverhaulLoss(StageLoss):
         given = stage.extra.get('margin')
         if given is not None:
             return teacher.new_tensor(given)
-        if 'teacher_bn' not in stage.extra:
+        if stage.extra.get('teacher_bn') is None:
             negative = teacher.clamp(max=0)
             count = (teacher < 0).sum(dim=(0, 2, 3)).clamp_min(1)
             return negative.sum(dim=(0, 2, 3)) / count
@@ -135,11 +136,10 @@ class OverhaulLoss(StageLoss):
 
     def compare(self, stage: FeatureStage, student: Tensor, teacher: Tensor) -> Tensor:
         """The partial squared distance of one stage."""
-        # where the student's map is the smaller one, the teacher's is averaged, and the other way round
-        size = [min(a, b) for a, b in zip(student.shape[2:], teacher.shape[2:], strict=True)]
-        student = pool_to(apply_layers(self.connectors[stage.name], student), size)
+        student = apply_layers(self.connectors[stage.name], student)
         margin = self.margin(stage, teacher)
-        teacher = pool_to(teacher, size)
+        # to more cells it repeats, so that each of the student's counts
+        teacher = pool_to(teacher, list(student.shape[2:]))
         check_same_size(student, teacher, stage, 'OverhaulLoss')
         return partial_distance(student, teacher, margin)
 

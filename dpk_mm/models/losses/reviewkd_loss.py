@@ -68,8 +68,9 @@ def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
 class ReviewKDLoss(StageLoss):
     """ReviewKD: the teacher's stages against the student's, each fused with the deeper ones (ABF), by HCL.
 
-    HCL is the squared error of the map and of its averages to 4, 2 and 1 cells a side (those that are smaller than the
-    map), with the factors 1, 1/2, 1/4, 1/8 over their sum. The layers of the fusion are trained with the student.
+    HCL is the squared error of the map and of its averages to 4, 2 and 1 cells a side (those that are fewer than its
+    rows, as in the authors' code), with the factors 1, 1/2, 1/4, 1/8 over their sum. The layers of the fusion are
+    trained with the student.
 
     ``pooled=True`` of a stage takes the mean over its cells on both sides, ``[N, C, 1, 1]``: what the classifier reads.
     For another ratio of sides than 1, set ``scale`` of the stage.
@@ -153,10 +154,9 @@ class ReviewKDLoss(StageLoss):
 
 def hierarchical_context(student: Tensor, teacher: Tensor) -> Tensor:
     """HCL of two maps ``[N, C, H, W]`` of one size, a scalar."""
-    side = min(teacher.shape[2:])
     value, total, factor = F.mse_loss(student, teacher), 1.0, 1.0
     for cells in (4, 2, 1):
-        if cells < side:
+        if cells < teacher.shape[2]:
             factor /= 2
             pooled = [F.adaptive_avg_pool2d(x, cells) for x in (student, teacher)]
             value = value + factor * F.mse_loss(*pooled)

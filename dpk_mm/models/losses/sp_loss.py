@@ -10,7 +10,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor
 
 from ...errors import UsageError
-from ..loss_parts.distill_loss import WHOLE, DistillLoss
+from ..loss_parts.distill_loss import WHOLE, DistillLoss, at_least_float32
 from ..loss_parts.embedding import check_images
 
 
@@ -60,7 +60,7 @@ class SPLoss(DistillLoss):
 
 
 def _similarity(feature: Tensor) -> Tensor:
-    flat = feature.float().flatten(1)
+    flat = at_least_float32(feature).flatten(1)
     return F.normalize(flat @ flat.T, dim=1)
 
 

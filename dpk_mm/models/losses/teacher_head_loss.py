@@ -12,7 +12,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...errors import UsageError
-from ..loss_parts.distill_loss import DistillLoss
+from ..loss_parts.distill_loss import DistillLoss, at_least_float32
 from ..loss_parts.logits import check_temperature
 
 
@@ -34,7 +34,7 @@ class TeacherHeadLoss(DistillLoss):
         index: Place in the recorded tuple of the feature that the head reads: the last one, ``-1``.
         aligned_levels: Places of features that have the teacher's channels already and are compared, too; ``DPKLoss``
             sets those of its stages. () for the one that the head reads.
-        student_channels: C_s of the feature that the head reads, where it is not aligned.
+        student_channels: C_s of the feature that the head reads, where it is not aligned; hybrids are.
         teacher_channels: C_t, likewise.
         tau: Temperature, > 0.
         feature_weight: Factor of *feature*, >= 0.
@@ -114,11 +114,20 @@ class TeacherHeadLoss(DistillLoss):
             float32 scalars ``feature`` and ``head``.
 
         Raises:
-            UsageError: (a ValueError) If no teacher was given, or the features do not fit its head.
+            UsageError: (a ValueError) If no teacher was given, the features do not fit its head, or there is a
+                convolution for one that is aligned.
         """
-        place = range(len(student_feats))[self.index]
+        places = range(len(student_feats))
+        place = places[self.index]
         student, teacher = student_feats[place], teacher_feats[self.index].detach()
-        if self.connector is not None and place not in self.aligned:
+        # by place, since -1 and the place that it stands for are one level
+        pairs = {places[i]: (student_feats[i], teacher_feats[i].detach()) for i in self.aligned}
+        if self.connector is not None:
+            if place in pairs:
+                raise UsageError(
+                    f"TeacherHeadLoss: feature {place} has the teacher's channels already, as DPK's hybrids have, so "
+                    'that the convolution would never be trained; leave out student_channels and teacher_channels.'
+                )
             student = self.connector(student)
         if student.dim() != 4 or student.shape != teacher.shape:
             raise UsageError(
@@ -126,10 +135,11 @@ class TeacherHeadLoss(DistillLoss):
                 f'but is given {tuple(student.shape)}; give the last stage a DPK transformation, or student_channels '
                 'and teacher_channels, and use features [N, C, H, W] of equal size.'
             )
-        pairs = {i: (student_feats[i], teacher_feats[i].detach()) for i in self.aligned}
         pairs[place] = (student, teacher)
         with torch.autocast(student.device.type, enabled=False):
-            errors = [F.mse_loss(s.float(), t.float()) for s, t in pairs.values()]
+            errors = [
+                F.mse_loss(at_least_float32(s), at_least_float32(t)) for s, t in pairs.values()
+            ]
             with torch.no_grad():
                 target = self._read(teacher)
             parts = {
@@ -139,7 +149,7 @@ class TeacherHeadLoss(DistillLoss):
         return {name: self.loss_weight * value for name, value in parts.items()}
 
     def _read(self, feature: Tensor) -> Tensor:
-        """float32 logits ``[N, classes]`` of a feature ``[N, C_t, H, W]``, by the teacher's neck and head."""
+        """Logits ``[N, classes]`` of a feature ``[N, C_t, H, W]``, by the teacher's neck and head; at least float32."""
         model = self._teacher
         if model is None:
             raise UsageError(
@@ -149,4 +159,4 @@ class TeacherHeadLoss(DistillLoss):
         feats: Any = (feature.to(model.head.fc.weight.dtype),)
         if getattr(model, 'neck', None) is not None:
             feats = model.neck(feats)
-        return model.head(feats).float()
+        return at_least_float32(model.head(feats))

@@ -14,6 +14,8 @@ def test_vectors_maps_and_tuples():
     torch.testing.assert_close(embedding_of(maps, 'XLoss', 'student'), mean)
     torch.testing.assert_close(embedding_of((vectors, maps), 'XLoss', 'teacher'), mean)
     assert embedding_of(vectors.half(), 'XLoss', 'student').dtype == torch.float32
+    for record in (vectors, maps):
+        assert embedding_of(record.double(), 'XLoss', 'student').dtype == torch.float64
 
 
 @pytest.mark.parametrize(

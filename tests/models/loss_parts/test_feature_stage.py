@@ -51,6 +51,13 @@ def test_entries_that_are_refused(stages, message):
         parse_stages(stages, 'L')
 
 
+def test_keys_that_a_loss_does_not_read():
+    with pytest.raises(UsageError, match=r'stages\[0\] of L has scale=2, which .* leave it out'):
+        parse_stages([dict(index=0, scale=2)], 'L', unread=['scale'])
+    with pytest.raises(UsageError, match=r"has no key 'w', only .*, teacher_channels\.$"):
+        parse_stages([dict(index=0, w=2)], 'L', unread=['scale'])
+
+
 def test_channels_that_are_needed():
     with pytest.raises(UsageError, match='teacher_channels in .* integer > 0, but is None'):
         parse_stages([dict(index=0, student_channels=3)], 'L', needs_channels=True)
@@ -94,6 +101,12 @@ def test_features_that_do_not_fit():
         (4, 32, 8, True),
         (4, 29, 8, True),
         (4, 16, 8, False),
+        # a 3x3 convolution of stride 2 makes 2 of 3
+        (2, 3, 2, True),
+        (0.5, 2, 3, True),
+        (1, 2, 3, False),
+        (2, 2, 2, False),
+        (2, 1, 1, False),
     ],
 )
 def test_scale_is_checked_but_for_a_cell_of_rounding(scale, student, teacher, fits):

@@ -43,6 +43,13 @@ def test_both_halves_together_are_the_head():
                 torch.testing.assert_close(feature, kept)
 
 
+def test_boxes_in_float64_stay():
+    built = head('GFLHead', norm_cfg=dict(type='GN', num_groups=2)).double()
+    feature = torch.randn(2, 6, 4, 4, dtype=torch.float64)
+    found = second_half(built, first_half(built, feature, 1), 1, 0)
+    assert found.boxes.dtype == torch.float64
+
+
 def test_derived_heads_are_of_the_kind_of_their_base():
     class Own(type(head())):
         pass

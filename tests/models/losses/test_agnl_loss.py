@@ -161,6 +161,19 @@ def test_equal_features_have_a_finite_gradient():
     assert torch.isfinite(student[0].grad).all()
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
+def test_its_layers_may_be_of_another_precision(dtype):
+    """The teacher's non-local block was given the feature as it is."""
+    student, teacher = features(4, 1), features(6, 2)
+    exact = build((0, 1), 4, 6).parts(student, teacher)
+    loss = build((0, 1), 4, 6).to(dtype)
+    parts = loss.parts(student, teacher)
+    for name, value in parts.items():
+        assert value.item() == pytest.approx(exact[name].item(), rel=0.05)
+    sum(parts.values()).backward()
+    assert all(p.grad.isfinite().all() for p in loss.parameters())
+
+
 def test_attention_has_the_mean_one_and_follows_the_temperature():
     x = features(6, 3)[0]
     for tau in (0.1, 0.5, 10.0):

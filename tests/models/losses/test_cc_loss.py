@@ -78,6 +78,27 @@ def test_the_embeddings(mode):
     assert CCLoss(12, 20).teacher_embed.out_features == 128
 
 
+@pytest.mark.parametrize('mode', ['code', 'paper'])
+def test_in_float64_the_gradient_is_exact(mode):
+    """The embeddings were given float32, which a layer in float64 refuses."""
+    torch.manual_seed(0)
+    loss = CCLoss(12, 20, embed_dims=5, mode=mode).double()
+    student, teacher = (x.double() for x in pooled())
+    assert loss(student, teacher).dtype == torch.float64
+    assert torch.autograd.gradcheck(lambda x: loss(x, teacher), student.requires_grad_())
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
+def test_its_layers_may_be_of_another_precision(dtype):
+    torch.manual_seed(0)
+    loss = CCLoss(12, 20, embed_dims=5)
+    exact = loss(*pooled()).item()
+    value = loss.to(dtype)(*pooled())
+    assert value.item() == pytest.approx(exact, rel=0.05)
+    value.backward()
+    assert all(p.grad.isfinite().all() for p in loss.parameters())
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [

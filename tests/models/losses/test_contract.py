@@ -301,6 +301,37 @@ def test_autocast_gives_the_same_to_its_precision(row, dtype):
     assert rough.item() == pytest.approx(exact, rel=0.03)
 
 
+def in_float64(batch, shift=0.0):
+    """The batch in float64, of float32 values that are not near 0; the student's moved by up to ``shift``."""
+
+    def there(name, x):
+        x = (x.detach() + 0.1 * x.detach().sign()).double()
+        if name.startswith('student'):
+            x = x + shift * torch.linspace(0, 1, x.numel(), dtype=x.dtype).view_as(x)
+        return x
+
+    return batch | {
+        name: tuple(there(name, x) for x in value)
+        if isinstance(value, tuple)
+        else there(name, value)
+        for name, value in batch.items()
+        if name != 'data_samples'
+    }
+
+
+def test_float64_stays(row):
+    loss = build(*row).double()
+    if isinstance(loss, CrossKDLoss):
+        for model in loss._heads.values():
+            model.double()
+    if isinstance(loss, TeacherHeadLoss):
+        loss._teacher.double()
+    # the second is the same in float32
+    first, second = (call(loss, in_float64(records(), shift)) for shift in (0.0, 1e-10))
+    assert all(part.dtype == torch.float64 for part in first.values())
+    assert sum(first.values()) != sum(second.values())
+
+
 def test_its_state_can_be_saved_from_the_start(row):
     # tools/train.py writes no checkpoint with a value that is not finite
     loss = build(*row)

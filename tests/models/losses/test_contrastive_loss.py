@@ -127,6 +127,21 @@ def test_an_image_that_is_there_twice_is_written_once():
     torch.testing.assert_close(loss.student_memory[[5, 3, 41]], expected[1:].detach())
 
 
+def test_the_least_temperature_is_within_float32():
+    loss = build(temperature=0.02)
+    student, teacher = batch()
+    with torch.no_grad():  # as close as embeddings can be
+        loss.teacher_memory[IDX] = normalize(loss.embed['student'](student[0]), dim=1)
+        loss.student_memory[IDX] = normalize(loss.embed['teacher'](teacher[0]), dim=1)
+    exact = copy.deepcopy(loss).double()
+    samples = [sample(place) for place in IDX]
+    expected = exact([student[0].double()], [teacher[0].double()], samples).item()
+    value = loss(student, teacher, samples)
+    assert value.item() == pytest.approx(expected, rel=1e-4)
+    value.backward()
+    assert student[0].grad.isfinite().all() and loss.norms.isfinite().all()
+
+
 def _one_rank(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
@@ -201,7 +216,7 @@ def test_samples_that_do_not_fit(samples, message):
     [
         (dict(num_images=1), 'num_images of ContrastiveLoss must be at least 2'),
         (dict(negatives=0), 'negatives of ContrastiveLoss must be an integer > 0, but is 0'),
-        (dict(temperature=0), 'needs temperature > 0 and momentum'),
+        (dict(temperature=0.01), 'needs temperature >= 0.02 and momentum .* are 0.01 and 0.5'),
         (dict(draw='all'), "draw of ContrastiveLoss must be one of .* but is 'all'"),
     ],
 )

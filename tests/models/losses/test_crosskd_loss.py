@@ -249,6 +249,17 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn(kind):
     assert all(value.item() < 1e-3 * others[name].item() for name, value in parts.items())
 
 
+def test_equal_scores_have_a_finite_gradient():
+    """Of an exponent below 1 it was NaN where both sigmoids are 1 to the last digit."""
+    loss = build('RetinaHead', beta=0.5)
+    torch.nn.init.constant_(loss._heads['teacher'].retina_cls.bias, 200.0)
+    student = [f.requires_grad_() for f in features(6, 1)]
+    parts = loss.parts(student, features(8, 2), labelled())
+    assert parts['cls'].item() == 0
+    sum(parts.values()).backward()
+    assert all(f.grad.isfinite().all() for f in student) and student[0].grad.any()
+
+
 def test_mean_and_scale_of_the_students_channels_do_not_matter():
     loss = build('RetinaHead')
     head = loss._heads['student']

@@ -69,6 +69,41 @@ def test_a_file_of_another_paraphraser_is_refused(tmp_path):
         FactorTransferLoss([STAGE], paraphraser_ckpt=str(tmp_path / 'q.pth'))
 
 
+def test_of_several_paraphrasers_the_one_that_fits_is_taken(tmp_path):
+    """The last one was, whatever its name."""
+    first, second = FactorTransferLoss([STAGE]), FactorTransferLoss([STAGE])
+    other = FactorTransferLoss([STAGE], rate=0.2)
+
+    def load(**losses):
+        state = {
+            f'distiller.{name}.paraphraser.{key}': value
+            for name, loss in losses.items()
+            for key, value in loss.paraphraser.state_dict().items()
+        }
+        torch.save(dict(state_dict=state), tmp_path / 'run.pth')
+        return FactorTransferLoss([STAGE], paraphraser_ckpt=str(tmp_path / 'run.pth'))
+
+    loaded = load(a=first, b=other).paraphraser.state_dict()
+    for key, value in first.paraphraser.state_dict().items():
+        assert torch.equal(loaded[key], value)
+    names = "'distiller.a.paraphraser.', 'distiller.b.paraphraser.'"
+    for losses, count in ((dict(a=first, b=second), 2), (dict(a=other, b=other), 0)):
+        with pytest.raises(
+            CheckpointError, match=f'holds 2 paraphrasers, {names}, of which {count} fit'
+        ):
+            load(**losses)
+
+
+@pytest.mark.parametrize(
+    ('channels', 'rate', 'width'), [(10, 0.5, 5), (10, 0.35, 3), (100, 0.29, 29), (10, 0.05, 1)]
+)
+def test_the_width_is_rounded_down(channels, rate, width):
+    """As in public code; but a product that is whole stays, where its float is a little less."""
+    loss = FactorTransferLoss([dict(STAGE, teacher_channels=channels)], rate=rate)
+    assert loss.paraphraser.encoder[3].out_channels == width
+    assert loss.translator(torch.ones(2, 6, 4, 4)).shape[1] == width
+
+
 def test_arguments_out_of_range():
     with pytest.raises(ValueError, match='rate of FactorTransferLoss must be in'):
         FactorTransferLoss([STAGE], rate=0)

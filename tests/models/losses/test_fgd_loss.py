@@ -385,3 +385,35 @@ def test_float64_features_with_an_alignment(resized):
         torch.testing.assert_close(value.float(), reference[name], rtol=1e-4, atol=1e-6)
     loss(student, teacher, _samples()).backward()
     assert all(p.grad.dtype == torch.float64 for p in loss.parameters())
+
+
+def test_in_float64_the_gradient_is_exact():
+    loss = _loss(levels=(0,)).double()
+    student, teacher = (_features(6, seed, [(2, 3)])[0].double() for seed in (1, 2))
+    assert torch.autograd.gradcheck(
+        lambda x: loss([x], [teacher], _samples()), student.requires_grad_()
+    )
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
+def test_its_context_may_be_of_another_precision(dtype):
+    """Where no convolution aligns the student, its feature came to the context blocks as it is."""
+    student, teacher = _features(6, 1), _features(6, 2)
+    exact = _loss().parts(student, teacher, _samples())
+    loss = _loss().to(dtype)
+    parts = loss.parts(student, teacher, _samples())
+    for name, value in parts.items():
+        assert value.item() == pytest.approx(exact[name].item(), rel=0.05)
+    sum(parts.values()).backward()
+    assert all(p.grad.isfinite().all() for p in loss.parameters())
+
+
+@pytest.mark.parametrize('side', ['student', 'teacher'])
+def test_one_side_may_be_in_float64(side):
+    student, teacher = _features(6, 1), _features(6, 2)
+    exact = _loss()(student, teacher, _samples())
+    if side == 'student':
+        student = [f.double() for f in student]
+    else:
+        teacher = [f.double() for f in teacher]
+    torch.testing.assert_close(_loss()(student, teacher, _samples()).float(), exact)

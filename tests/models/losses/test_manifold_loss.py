@@ -110,6 +110,14 @@ def test_patches_of_two_grids_are_refused(own, given, found):
         loss([torch.randn(own)], [torch.randn(given)])
 
 
+@pytest.mark.parametrize('key', ['student_channels', 'teacher_channels', 'scale'])
+def test_keys_that_it_does_not_read_are_refused(key):
+    with pytest.raises(
+        UsageError, match=rf'stages\[0\] of ManifoldLoss has {key}=2, .* leave it out'
+    ):
+        ManifoldLoss([{'index': 0, key: 2}])
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match='are all 0; set one'):
         ManifoldLoss([dict(index=0)], **only())

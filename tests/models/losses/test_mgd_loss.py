@@ -80,6 +80,19 @@ def test_it_is_the_sum_of_mmrazors():
     torch.testing.assert_close(value, theirs)
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
+def test_its_layers_may_be_of_another_precision(dtype):
+    """Of equal channels, nothing brought the student's feature to that of the generator."""
+    student, teacher = features(6, 1), features(6, 2)
+    torch.manual_seed(0)
+    loss = LevelMGDLoss((0, 1), 6, 6, mask_ratio=0.0, loss_weight=1.0)
+    exact = loss(student, teacher).item()
+    value = loss.to(dtype)(student, teacher)
+    assert value.item() == pytest.approx(exact, rel=0.05)
+    value.backward()
+    assert all(p.grad.isfinite().all() for p in loss.parameters())
+
+
 def test_the_share_that_is_masked():
     loss = LevelMGDLoss((0,), 1, 1, mask_ratio=0.45, loss_weight=1.0)
     loss.generation['0'] = torch.nn.Identity()

@@ -10,7 +10,7 @@ import dpk_mm  # noqa: F401
 from dpk_mm.errors import UsageError
 from dpk_mm.models.losses import OverhaulLoss
 from dpk_mm.models.losses.overhaul_loss import margin_of_norm, partial_distance
-from tests.helpers.golden_features import check, feats
+from tests.helpers.golden_features import check, feats, feats_large
 
 STAGE = dict(index=0, student_channels=6, teacher_channels=6)
 
@@ -26,6 +26,26 @@ def test_the_distance_is_that_of_public_code():
     student, teacher = feats()
     margin = -(0.2 + 0.1 * torch.arange(6))
     check(partial_distance(student, teacher, margin), student, 549.8255, 23.44836)
+
+
+def test_a_larger_student_is_compared_in_each_of_its_cells():
+    """It was averaged to the teacher's size; public code repeats the teacher's cells."""
+    student, teacher = feats_large()
+    margin = [-0.1 * (c + 1) for c in range(10)]
+    loss = OverhaulLoss(
+        [dict(index=0, student_channels=6, teacher_channels=10, scale=2, margin=margin)]
+    )
+    own = loss.connectors['stage0'](student).tolist()
+    expected = 0.0
+    for image, maps in zip(own, teacher.tolist(), strict=True):
+        for c, rows in enumerate(image):
+            for y, row in enumerate(rows):
+                for x, s in enumerate(row):
+                    t = maps[c][y // 2][x // 2]
+                    target = max(t, margin[c])
+                    if s > target or t > 0:
+                        expected += (s - target) ** 2 / len(own)
+    assert loss([student], [teacher]).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_margin_is_that_of_public_code():
@@ -47,6 +67,16 @@ def test_without_a_norm_it_is_that_of_the_batch():
     expected = [teacher[:, c][teacher[:, c] < 0].mean().item() for c in range(6)]
     assert loss.margin(loss.stages[0], teacher).tolist() == pytest.approx(expected, rel=1e-5)
     assert torch.isfinite(loss.margin(loss.stages[0], teacher.abs())).all()
+
+
+def test_a_norm_of_none_is_no_norm():
+    """It was taken for a name, and the loss asked for a teacher."""
+    _, teacher = feats()
+    loss, plain = OverhaulLoss([dict(STAGE, teacher_bn=None)]), OverhaulLoss([STAGE])
+    margins = [each.margin(each.stages[0], teacher) for each in (loss, plain)]
+    assert torch.equal(*margins)
+    given = OverhaulLoss([dict(STAGE, teacher_bn=None, margin=[-1.0] * 6)])
+    assert given.margin(given.stages[0], teacher).tolist() == [-1.0] * 6
 
 
 def test_the_margin_follows_the_teachers_norm():

@@ -25,6 +25,42 @@ def test_hcl_is_that_of_public_code(side, value, gradient):
     check(hierarchical_context(student, teacher), student, value, gradient)
 
 
+def averages(x, cells):
+    """Averages over windows that reach from one fraction of a side to the next, whole cells."""
+
+    def windows(side):
+        return [slice(i * side // cells, -(-(i + 1) * side // cells)) for i in range(cells)]
+
+    rows = [
+        torch.stack([x[:, :, r, c].mean((2, 3)) for c in windows(x.shape[3])], dim=2)
+        for r in windows(x.shape[2])
+    ]
+    return torch.stack(rows, dim=2)
+
+
+@pytest.mark.parametrize(
+    ('size', 'levels'),
+    [
+        ((8, 4), (4, 2, 1)),
+        ((4, 2), (2, 1)),
+        ((2, 1), (1,)),
+        # fewer columns than cells
+        ((8, 3), (4, 2, 1)),
+        ((2, 8), (1,)),
+    ],
+)
+def test_the_rows_say_which_averages_are_compared(size, levels):
+    """The shorter side did; public code asks the height alone."""
+    student, teacher = feats((2, 3, *size), (2, 3, *size), seed=8)
+    student, teacher = student.double(), teacher.double()
+    total, weights = (student - teacher).square().mean(), 1.0
+    for place, cells in enumerate(levels, 1):
+        gap = averages(student, cells) - averages(teacher, cells)
+        total = total + 0.5**place * gap.square().mean()
+        weights += 0.5**place
+    torch.testing.assert_close(hierarchical_context(student, teacher), total / weights)
+
+
 def test_two_fused_stages_are_those_of_public_code():
     torch.manual_seed(9)
     deep, shallow = torch.randn(4, 12, 4, 4), torch.randn(4, 6, 8, 8).requires_grad_()

@@ -11,6 +11,17 @@ from dpk_mm.errors import UsageError
 from dpk_mm.models.losses import DPKLoss, TeacherHeadLoss
 from dpk_mm.modules import FixedMaskRatio
 
+STAGE = dict(
+    index=1,
+    student_channels=6,
+    teacher_channels=8,
+    embed_dims=8,
+    encoder_depth=1,
+    decoder_depth=1,
+    num_heads=2,
+    position_embedding='sinusoidal',
+)
+
 
 class Head(nn.Module):
     """As mmpretrain's linear head: the last of a tuple of vectors."""
@@ -69,6 +80,15 @@ def test_all_aligned_levels_are_compared():
     torch.testing.assert_close(loss.parts(student, target)['feature'], sum(squares))
 
 
+@pytest.mark.parametrize('aligned', [(-1,), (1,), (-1, 1)])
+def test_a_level_counts_once_by_whatever_index(aligned):
+    student, target = feats(3, 5), feats(3, 5, seed=1)
+    loss = TeacherHeadLoss(aligned_levels=aligned)
+    loss.prepare_from_teacher(teacher())
+    square = ((student[1] - target[1]) ** 2).mean()
+    torch.testing.assert_close(loss.parts(student, target)['feature'], square)
+
+
 def test_what_the_head_does_not_see_costs_nothing_in_its_term():
     model = teacher()
     loss = TeacherHeadLoss(aligned_levels=(0,))
@@ -83,9 +103,7 @@ def test_what_the_head_does_not_see_costs_nothing_in_its_term():
 def test_the_hybrid_of_dpk_is_read():
     torch.manual_seed(0)
     model = teacher(8)
-    stage = dict(index=1, student_channels=6, teacher_channels=8, embed_dims=8, encoder_depth=1)
-    stage |= dict(decoder_depth=1, num_heads=2, position_embedding='sinusoidal')
-    loss = DPKLoss(transforms=dict(last=stage), criterion=dict(type='TeacherHeadLoss', tau=1.0))
+    loss = DPKLoss(transforms=dict(last=STAGE), criterion=dict(type='TeacherHeadLoss', tau=1.0))
     loss.mask_ratio = FixedMaskRatio(0.5)
     assert loss.criterion.aligned == (1,)
     with pytest.raises(UsageError, match='was given no teacher'):
@@ -102,6 +120,18 @@ def test_the_hybrid_of_dpk_is_read():
     )
     parts['head'].backward()
     assert student[1].grad.abs().sum() > 0 and model.head.fc.weight.grad is None
+
+
+def test_a_convolution_without_a_gradient_is_refused():
+    """It was built and never used, at which DistributedDataParallel stops."""
+    channels = dict(student_channels=6, teacher_channels=8)
+    loss = DPKLoss(transforms=dict(last=STAGE), criterion=dict(type='TeacherHeadLoss', **channels))
+    loss.mask_ratio = FixedMaskRatio(0.5)
+    loss.prepare_from_teacher(teacher(8))
+    with pytest.raises(
+        UsageError, match="feature 1 has the teacher's channels .* leave out student_channels"
+    ):
+        loss.parts(feats(6, 6), feats(8, 8))
 
 
 def test_what_does_not_fit():
