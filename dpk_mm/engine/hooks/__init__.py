@@ -14,6 +14,7 @@ from .replay_hook import ReplayHook
 from .stop_distill_hook import StopDistillHook
 from .student_checkpoint_hook import StudentCheckpointHook
 from .teacher_check_hook import TeacherCheckHook
+from .upstream_check_hook import SingleTeacherDistillValLoop
 from .warmup_hook import WarmupHook
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     'LinearMaskRatioHook',
     'LossGradientHook',
     'ReplayHook',
+    'SingleTeacherDistillValLoop',
     'StopDistillHook',
     'StudentCheckpointHook',
     'TeacherCheckHook',

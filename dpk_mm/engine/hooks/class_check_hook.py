@@ -108,7 +108,9 @@ def check_teacher_classes(
         f'teacher_ckpt: {teacher_ckpt} was trained on other classes than those of '
         f'train_dataloader.dataset: {first}'
     )
-    heads = [part for part in getattr(model, 'inherit', ()) if 'head' in part]
+    # what proposes regions knows objects only
+    parts = [n for n in getattr(model, 'inherit', ()) if n.partition('.')[0] != 'rpn_head']
+    heads = [part for part in parts if 'head' in part]
     if heads:
         raise UsageError(
             f'{complaint}; take {heads[0]} out of model.inherit, or give a fitting one.'

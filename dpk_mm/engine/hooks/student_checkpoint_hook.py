@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
@@ -20,6 +19,7 @@ from dpk_mm.checkpoint.student import STUDENT_CONFIG, read_student, save_student
 from dpk_mm.checkpoint.student_config import is_distillation, student_config, unwrap
 from dpk_mm.errors import UsageError
 
+from ...models.algorithms.failed_forward import first_not_finite
 from ..metrics import numbers
 from .precedence import gives_way
 
@@ -149,8 +149,8 @@ class StudentCheckpointHook(Hook):
         """Keeps the best value, and the student's config for ``tools/export_student.py``.
 
         Raises:
-            UsageError: If a weight is NaN or infinite; the checkpoint is then not written, and the
-                one before it stays.
+            UsageError: If a weight or a running statistic is NaN or infinite, or another buffer NaN; the checkpoint
+                is then not written, and the one before it stays.
         """
         _refuse_non_finite(checkpoint.get('state_dict', {}), runner)
         if self.best is not None:
@@ -191,10 +191,11 @@ class StudentCheckpointHook(Hook):
 
 def _refuse_non_finite(state_dict: dict[str, Any], runner: Runner) -> None:
     # The gradient of a finite loss can be NaN; its step spoils the weights before the next loss tells.
-    for name, value in state_dict.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise UsageError(
-                f'iteration {runner.iter}: the weight {name} is not finite, so no checkpoint is written '
-                'and the one before it stays; go on from that one with --resume, and set '
-                'optim_wrapper.clip_grad or a lower learning rate.'
-            )
+    buffers = dict(unwrap(runner.model).named_buffers())
+    name = first_not_finite(state_dict.items(), buffers)
+    if name is not None:
+        raise UsageError(
+            f'iteration {runner.iter}: the weight {name} is not finite, so no checkpoint is written '
+            'and the one before it stays; go on from that one with --resume, and set '
+            'optim_wrapper.clip_grad or a lower learning rate.'
+        )

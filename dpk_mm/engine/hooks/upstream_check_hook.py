@@ -1,4 +1,4 @@
-"""Hooks and optimizers of mmdet, mmpretrain and mmrazor that do harm or nothing beside a distillation."""
+"""Hooks, loops and optimizers of mmdet, mmpretrain and mmrazor that do harm or nothing beside a distillation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
-from mmengine.runner import Runner
+from mmengine.runner import Runner, ValLoop
+from mmrazor.engine.runner import SingleTeacherDistillValLoop as RazorValLoop
+from mmrazor.registry import LOOPS
 
 from dpk_mm.checkpoint.student_config import unwrap
 from dpk_mm.errors import UsageError
@@ -70,6 +72,36 @@ class UpstreamCheckHook(Hook):
                 'optim_wrapper: its constructor makes several optimizers, which DPKDistill cannot update from one '
                 "loss; set optim_wrapper.constructor='mmrazor.DPKOptimWrapperConstructor', which takes the same parts."
             )
+
+
+@LOOPS.register_module(force=True)
+class SingleTeacherDistillValLoop(RazorValLoop):
+    """mmrazor's loop of this name, which it takes the place of; most of mmrazor's distillation configs name it.
+
+    Of a ``DPKDistill`` the student alone is validated. mmrazor's evaluates the teacher each time as well, in which
+    ``EMAHook`` would exchange the weights three times and leave the averaged ones in training, and gives the teacher
+    the student's ``data_preprocessor``.
+
+    Args:
+        runner: Of the run.
+        *args: Of ``ValLoop``.
+        **kwargs: Likewise.
+    """
+
+    def __init__(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        self._student_alone = isinstance(unwrap(runner.model), DPKDistill)
+        if not self._student_alone:
+            super().__init__(runner, *args, **kwargs)
+            return
+        ValLoop.__init__(self, runner, *args, **kwargs)
+        runner.logger.info(
+            'val_cfg.type is SingleTeacherDistillValLoop: the student alone is validated; TeacherCheckHook evaluates '
+            'the teacher.'
+        )
+
+    def run(self) -> Any:
+        """Validates the student, and the teacher of mmrazor's own algorithms."""
+        return ValLoop.run(self) if self._student_alone else super().run()
 
 
 def _refused_name(hook: Hook) -> str | None:

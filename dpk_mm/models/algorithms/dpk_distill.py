@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
     What differs from mmrazor's ``SingleTeacherDistill``:
 
     - The teacher is no submodule: it is in no state dict, no optimizer and no checkpoint, and
-      DistributedDataParallel does not see it. It follows the model to its device.
+      DistributedDataParallel does not see it. It follows the model to its device. A copy of the model, such as
+      ``EMAHook`` makes, shares it, and leaves it where it is.
     - It is in eval mode whatever happens, dropout and drop-path included, and sees its own normalisation; the
       student's if it has no ``data_preprocessor``.
     - Its checkpoint is loaded strictly, and not before ``init_weights()``, which the runner calls when training starts:
@@ -81,7 +83,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             those of an exponential moving average (EMA) and the raw ones; the log says so.
         non_finite: What a loss that is NaN or infinite does: 'stop' ends the training with a sentence, 'skip'
             leaves the step out and counts it; see :class:`~dpk_mm.models.algorithms.finite.NonFiniteGuard`.
-        **kwargs: Of ``SingleTeacherDistill``: ``student_trainable``, ``calculate_student_loss``, ``data_preprocessor``.
+        **kwargs: Of ``SingleTeacherDistill``: ``student_trainable`` (False: its weights and running statistics stay,
+            and it is in eval mode), ``calculate_student_loss``, ``data_preprocessor``.
 
     Raises:
         FileNotFoundError: At ``init_weights()``, if ``teacher_ckpt`` does not exist.
@@ -136,6 +139,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             super().__init__(
                 distiller, teacher, teacher_ckpt=None, architecture=architecture, **kwargs
             )
+        if not self.student_trainable:
+            self.architecture.requires_grad_(False).eval()
         settings = teacher if isinstance(teacher, Mapping) else {}
         # True: timm and the like have loaded their own
         self._teacher_pretrained = bool(settings.get('pretrained'))
@@ -158,6 +163,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             sources = [leaf.source for r in recorders for leaf in getattr(r, 'recorders', [r])]
             compile_teacher(self.teacher, teacher_compile, sources)
         self._teacher_ready = False
+        self._shares_teacher = False
         self._resizing = None if teacher_input_size is None else TeacherResizing(teacher_input_size)
         if self._resizing is not None and not is_classifier(self.teacher):
             self._resizing.say_deliveries(list(self.distiller.deliveries.deliveries))
@@ -209,14 +215,28 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         }
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> DPKDistill:
-        """The teacher follows to devices and precisions."""
+        """The teacher follows to devices and precisions, except that of a copy, which is the original's."""
         super()._apply(fn, recurse)
-        self.teacher._apply(fn, recurse)
+        if not self._shares_teacher:
+            self.teacher._apply(fn, recurse)
         return self
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> DPKDistill:
+        """A copy shares the teacher, which nothing trains: ``EMAHook`` would hold a second one on the GPU."""
+        # A preprocessor may be the student's, too. Losses hold parts of the teacher, which have to be the same ones.
+        own = {id(part) for part in _parts_of(self)}
+        memo.update({id(part): part for part in _parts_of(self.teacher) if id(part) not in own})
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__setstate__(copy.deepcopy(self.__dict__, memo))
+        copied._shares_teacher = True
+        return copied
+
     def train(self, mode: bool = True) -> DPKDistill:
-        """Sets the mode of student and distiller; the teacher stays in eval mode."""
+        """Sets the mode of distiller and student, unless that is not trained; the teacher stays in eval mode."""
         nn.Module.train(self, mode)
+        if not self.student_trainable:
+            self.architecture.eval()
         self.teacher.eval()
         return self
 
@@ -237,10 +257,13 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         )
 
     def init_weights(self) -> None:
-        """Initialises student and distiller, loads the teacher, lets the student inherit."""
+        """Initialises student and distiller, loads the teacher, lets the student inherit; once, as mmengine's do."""
         # The teacher first: a wrong file is then found before anything else is done.
         self._prepare_teacher()
+        first = not self.is_init
         super().init_weights()
+        if not first:  # what was trained since stays
+            return
         if self.student_ckpt:
             load_initial_student(self.student, self.student_ckpt, self.averaged_weights)
             print_log(f'The student starts from {self.student_ckpt}.', 'current')
@@ -359,6 +382,9 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         self._prepare_teacher()
         getattr(distiller, 'attach_again', lambda: None)()
         self._check_batch_size(batch_inputs)
+        # A batch whose student failed, or was not run, has left its items there.
+        for delivery in distiller.deliveries.deliveries.values():
+            delivery.data_queue.clear()
         distiller.set_deliveries_override(False)
         with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries:
             self._run_teacher(batch_inputs, data_samples)
@@ -379,12 +405,15 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
     ) -> dict[str, Tensor]:
         self._student_begun = True
         self._guard.before_forward(self)
-        self.distiller.set_deliveries_override(True)
-        with (
-            torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled()),
-            self.distiller.student_recorders,
-            self.distiller.deliveries,
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(
+                torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled())
+            )
+            # after the stop no teacher delivers, and nobody reads the records
+            if not self.distillation_stopped:
+                self.distiller.set_deliveries_override(True)
+                stack.enter_context(self.distiller.student_recorders)
+                stack.enter_context(self.distiller.deliveries)
             # Positionally: a recorder of the model's inputs does not see keywords.
             return self.student(inputs, data_samples, mode='loss')
 
@@ -457,6 +486,12 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
     def teacher_forward(self) -> str:
         """How much of the teacher is run, see :class:`~dpk_mm.models.teacher.forward.TeacherForward`."""
         return self._teacher_forward.depth
+
+
+def _parts_of(module: nn.Module) -> Iterator[Any]:
+    yield from module.modules()
+    yield from module.parameters()
+    yield from module.buffers()
 
 
 def _after_loading(model: DPKDistill, keys: Any) -> None:

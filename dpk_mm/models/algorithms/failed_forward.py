@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,18 +21,33 @@ OTHER_CAUSES = (
 )
 
 
-def first_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
-    """The first name whose tensor holds a NaN or an infinity."""
+#: Buffers in which an infinity is damage: those of batch normalisation.
+STATISTICS = ('running_mean', 'running_var')
+
+
+def first_not_finite(
+    tensors: Iterable[tuple[str, Tensor]], buffers: Container[str] = ()
+) -> str | None:
+    """The first name whose tensor holds a NaN or an infinity.
+
+    Args:
+        tensors: By name.
+        buffers: Which of the names are buffers. One may be infinite on purpose, as a causal mask or the smallest value
+            that an observer has seen yet: NaN alone counts there, except in running statistics.
+    """
     for name, value in tensors:
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            return name
+        if value.is_floating_point():
+            on_purpose = name in buffers and not name.endswith(STATISTICS)
+            bad = value.isnan() if on_purpose else ~value.isfinite()
+            if bad.any():
+                return name
     return None
 
 
-def all_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters, then buffers."""
-    yield from module.named_parameters()
-    yield from module.named_buffers()
+def first_damaged(module: nn.Module) -> str | None:
+    """The first parameter, or else buffer, that is not finite, see :func:`first_not_finite`."""
+    buffers = dict(module.named_buffers())
+    return first_not_finite([*module.named_parameters(), *buffers.items()], buffers)
 
 
 def not_finite_values(
@@ -41,8 +56,8 @@ def not_finite_values(
     """What was computed before an exception, if something in it was not finite.
 
     Looked at are the weights and buffers of the model and its teacher, the input and the recorded features, and the
-    variables of the functions that the exception went through. Of the latter only NaN counts: an attention mask or a
-    cost of infinity is there on purpose.
+    variables of the functions that the exception went through. Of the latter, and of most buffers, only NaN counts: an
+    attention mask or a cost of infinity is there on purpose.
 
     Args:
         model: The algorithm.
@@ -61,7 +76,7 @@ def not_finite_values(
             return found
         teacher = getattr(model, 'teacher', None)
         for module in (model, teacher):
-            if isinstance(module, nn.Module) and first_not_finite(all_tensors(module)):
+            if isinstance(module, nn.Module) and first_damaged(module):
                 return found
     except RuntimeError:  # a CUDA device that stopped at an assertion answers nothing any more
         return None

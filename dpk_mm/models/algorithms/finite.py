@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from dpk_mm.errors import UsageError
 
 from ...functional.host_copy import HostCopy
-from .failed_forward import all_tensors, first_not_finite, not_finite_values
+from .failed_forward import first_damaged, first_not_finite, not_finite_values
 
 MODES = ('stop', 'skip')
 SKIPPED = 'train/skipped_steps'
@@ -128,7 +128,7 @@ class NonFiniteGuard:
         """
         if not_finite_values(model, error, {}) is None:
             return
-        name = first_not_finite(all_tensors(model))
+        name = first_damaged(model)
         if name:
             raise NonFiniteLossError(
                 f'{_failed(error)}, because {name} is not finite: the gradient of an earlier iteration was not; '
@@ -268,7 +268,7 @@ class NonFiniteGuard:
             return f'{when}: the loss of another rank is not finite; its own message says where.'
         problem = f'{when}: {_what(log_vars, failure)}'
         teacher = getattr(model, 'teacher', None)
-        damaged = teacher is not None and first_not_finite(all_tensors(teacher))
+        damaged = teacher is not None and first_damaged(teacher)
         if damaged:
             return f'{problem}, because {damaged} of the teacher is not finite: teacher_ckpt is damaged, give another.'
         if name:
@@ -310,6 +310,10 @@ def _zero(loss: Tensor, params: list[nn.Parameter]) -> Tensor:
         visited.add(node)
         if hasattr(node, 'variable'):
             reached.add(id(node.variable))
+        if node.name() == 'CheckpointFunctionBackward':
+            # torch's checkpoint (use_reentrant) runs a part again in the backward pass, and hides its parameters
+            reached.update(map(id, params))
+            break
         nodes.extend(parent for parent, _ in node.next_functions)
     # one element of each is enough for its whole gradient to be there
     parts = [p.flatten()[:1].sum().float() * 0 for p in params if id(p) in reached]

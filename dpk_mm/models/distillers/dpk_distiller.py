@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.task_modules.recorder import RecorderManager
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ...errors import UsageError, did_you_mean, first_few
 from ..loss_parts.distill_loss import WHOLE, DistillLoss
@@ -48,7 +51,8 @@ class DPKDistiller(ConfigurableDistiller):
 
     Raises:
         UsageError: (a ValueError) If a record is malformed, a loss has an argument that nothing fills, or mappings are
-            of no loss; if a recorder has recorded nothing when its loss is computed.
+            of no loss; if a recorder has recorded nothing when its loss is computed, or no gradient goes through what
+            a loss reads of a student that is trained.
     """
 
     def __init__(
@@ -74,14 +78,20 @@ class DPKDistiller(ConfigurableDistiller):
         self.modules_ckpt = modules_ckpt
         self._seen: dict[str, Tensor] = {}
         self._begun: set[str] = set()
+        self._teaching: set[str] = set()
         self._gates: dict[str, FeatureGate] = {}
         self._ran = PartsThatRan()
         # out of nn.Module's sight: no parameter, no child
         object.__setattr__(self, '_models', {})
 
     def init_weights(self) -> None:
-        """Initialises the losses' modules, and loads ``modules_ckpt``."""
+        """Initialises losses and connectors as their ``init_cfg`` says, and loads ``modules_ckpt``."""
         super().init_weights()
+        for value in (*self.distill_losses.values(), *self.connectors.values()):
+            # mmengine passes over dicts of modules, and a list of connectors is a plain Sequential
+            for part in value if type(value) is nn.Sequential else [value]:
+                if _says_how_to_start(part) and not getattr(part, 'is_init', False):
+                    part.init_weights()
         if self.modules_ckpt is not None:
             count = load_modules(self, self.modules_ckpt)
             print_log(
@@ -208,6 +218,7 @@ class DPKDistiller(ConfigurableDistiller):
                 for own in (True, False)
             ]
             check_logits(name, loss, *sides)
+            self._check_gradient(name, mapping)
             if name in self._gates:
                 arguments = self._gates[name](arguments)
             if isinstance(loss, DistillLoss):
@@ -220,6 +231,42 @@ class DPKDistiller(ConfigurableDistiller):
         self._begun.clear()
         self._ran.stop()
         return losses
+
+    def _check_gradient(self, name: str, mapping: Mapping[str, Any]) -> None:
+        """Looks once whether a loss reaches the student: if not, its own modules train all the same, and nothing tells.
+
+        What lies inside a reentrant checkpoint, torch's default, is recorded without a graph.
+        """
+        # a name without "loss" is a number for the log
+        if name in self._teaching or 'loss' not in name or not torch.is_grad_enabled():
+            return
+        student = self._models.get('student')
+        if student is None or not student.training:
+            return
+        if not any(p.requires_grad for p in student.parameters()):
+            return  # what is trained is the distiller
+        self._teaching.add(name)
+        records = [
+            (self.student_recorders.get_recorder(record['recorder']), record)
+            for record in mapping.values()
+            if record['from_student']
+        ]
+        # before a connector, whose own weights have gradients; the input of the whole model has none
+        read = [
+            (found.source, x)
+            for found, record in records
+            if found.source
+            for x in tree_leaves(
+                found.get_record_data(record.get('record_idx', 0), record.get('data_idx'))
+            )
+            if isinstance(x, Tensor) and x.is_floating_point()
+        ]
+        if read and not any(x.requires_grad for _, x in read):
+            raise UsageError(
+                f'distill_losses.{name} teaches the student nothing: no gradient goes through what it reads of it, '
+                f'{first_few(dict.fromkeys(source for source, _ in read))}, which is frozen or inside activation '
+                'checkpointing (with_cp); record a layer outside of that, or checkpoint with use_reentrant=False.'
+            )
 
     def compute_remaining_losses(self) -> None:
         """Computes the losses that a failed forward pass has not come to, as far as it can, and drops them.
@@ -283,6 +330,14 @@ class DPKDistiller(ConfigurableDistiller):
         for manager in (self.student_recorders, self.teacher_recorders):
             for recorder in manager.recorders.values():
                 recorder.reset_data_buffer()
+
+
+def _says_how_to_start(module: nn.Module) -> bool:
+    """Whether ``init_weights()`` does what a constructor has not: of others it would only draw the same layers anew."""
+    own = getattr(type(module), 'init_weights', None)
+    return own is not None and (
+        bool(getattr(module, 'init_cfg', None)) or own is not BaseModule.init_weights
+    )
 
 
 def _without_delete(cfg: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -111,6 +111,14 @@ def test_a_teacher_of_other_classes(teacher, old):
     assert len(check(distillation(student(head=3), path), distiller=neck)) == 1
 
 
+def test_what_proposes_regions_may_be_inherited_with_other_classes(teacher):
+    path = teacher(['cat', 'owl', 'dog'])
+    parts = ('neck', 'rpn_head', 'rpn_head.rpn_conv')
+    assert len(check(distillation(student(head=3), path, inherit=parts))) == 1
+    with pytest.raises(UsageError, match='take bbox_head out of model.inherit'):
+        check(distillation(student(head=3), path, inherit=(*parts, 'bbox_head')))
+
+
 def test_a_teacher_of_more_classes(teacher):
     path = teacher([*CLASSES, 'ape'])
     (warning,) = check(distillation(student(head=3), path))

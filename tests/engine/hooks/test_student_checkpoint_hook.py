@@ -362,3 +362,14 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path):
     assert (tmp_path / 'epoch_1.pth').is_file()
     assert not (tmp_path / 'epoch_2.pth').exists()
     assert (tmp_path / 'last_checkpoint').read_text().endswith('epoch_1.pth')
+
+
+def test_a_mask_of_infinity_is_no_damage(tmp_path):
+    runner = make_runner(tmp_path, [1.0, 2.0, 3.0], StudentCheckpointHook())
+    network = runner.model.architecture.backbone
+    network.register_buffer('mask', torch.full((2, 2), -math.inf))
+    runner.train()
+    assert (tmp_path / 'epoch_3.pth').is_file()
+    network.mask[0, 0] = math.nan
+    with pytest.raises(UsageError, match=r'architecture.backbone.mask is not finite'):
+        runner.save_checkpoint(str(tmp_path), 'spoilt.pth')

@@ -361,6 +361,33 @@ def test_the_average_of_the_student(key, update_buffers, tmp_path):
         torch.testing.assert_close(fresh.state_dict()[name], averages[2])
 
 
+def test_mmrazors_validation_loop_validates_the_student_alone(tmp_path):
+    """Else EMAHook would exchange the weights three times, and the teacher would see the student's normalisation."""
+    teacher = classifier(16)
+    teacher['data_preprocessor'] = dict(num_classes=5, mean=[9.0] * 3, std=[50.0] * 3, to_rgb=True)
+    model = build(distilled(classifier(), teacher))
+    own, name = model.teacher.data_preprocessor, 'backbone.layer1.0.conv1.weight'
+    seen, validated, found = [], [], []
+
+    def weight():
+        return model.architecture.state_dict()[name].clone()
+
+    watch = Watch(
+        before_train_iter=lambda *args, **kwargs: seen.append(weight()),
+        after_train_iter=lambda *args, **kwargs: seen.append(weight()),
+        before_val_epoch=lambda runner: validated.append(weight()),
+        after_val_epoch=lambda runner, metrics: found.append(metrics),
+    )
+    loop = dict(type='mmrazor.SingleTeacherDistillValLoop')
+    run = runner(model, tmp_path, EMAHook(momentum=0.25), watch, val_cfg=loop)
+    run.train()
+    assert found == [dict(acc=1.0), dict(acc=2.0)] and len(validated) == 2
+    assert not torch.equal(validated[0], seen[3])  # the average
+    assert torch.equal(seen[4], seen[3])  # the training goes on from its own weights
+    assert torch.equal(weight(), seen[-1])
+    assert model.teacher.data_preprocessor is own
+
+
 def test_a_resumed_average_goes_on(tmp_path):
     def train(folder, epochs, **kwargs):
         model = build(distilled(classifier(), classifier(16)))

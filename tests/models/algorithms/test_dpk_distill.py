@@ -1,13 +1,17 @@
 """The algorithm on small mmpretrain classifiers: same code path as detectors, seconds instead of minutes."""
 
+import copy
+
 import pytest
 import torch
+from mmengine.model import BaseModel, ExponentialMovingAverage
 from mmengine.registry import init_default_scope
 from mmrazor.registry import MODELS
 from torch import nn
 
 import dpk_mm  # noqa: F401
 from dpk_mm.modules import CKAMaskRatio
+from tests.helpers import small_runs
 
 
 def classifier(depth=18, base_channels=8, drop_rate=0.0, mean=(0.0,), std=(255.0,)):
@@ -228,8 +232,6 @@ def test_equal_normalisation_costs_nothing():
 
 
 def test_records_are_dropped_and_the_model_can_be_copied():
-    import copy
-
     model = build()
     model.train()
     model(*batch(model), mode='loss')
@@ -301,3 +303,191 @@ def test_a_warm_start_loads_the_whole_student(tmp_path):
 def test_a_text_where_a_list_of_parts_was_meant():
     with pytest.raises(ValueError, match=r"inherit is the text 'neck'.*write \['neck'\]"):
         build(inherit=('neck'))
+
+
+def test_a_second_init_weights_leaves_what_was_trained(tmp_path):
+    teacher = classifier(depth=34)
+    source = MODELS.build(classifier())
+    torch.save(source.state_dict(), tmp_path / 'student.pth')
+    cfg = algorithm(teacher=teacher, student_ckpt=str(tmp_path / 'student.pth'), inherit=['head'])
+    cfg['distiller']['distill_losses']['loss_dpk']['transforms']['last']['teacher_channels'] = 64
+    model = MODELS.build(cfg)
+    model.init_weights()
+    assert torch.equal(model.student.head.fc.weight, model.teacher.head.fc.weight)
+    with torch.no_grad():
+        for parameter in model.student.parameters():
+            parameter.fill_(0.25)
+    model.init_weights()
+    assert all((parameter == 0.25).all() for parameter in model.student.parameters())
+
+
+def noise(images):
+    return torch.rand(len(images), 1, 1, 1)
+
+
+class Noisy(BaseModel):
+    """Adds a random number to its logits, and refuses NaN before that where it computes a loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(3, 2, 1)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        logits = self.head(inputs)
+        if mode == 'loss' and logits.isnan().any():
+            raise RuntimeError('a cost is NaN')
+        logits = logits + noise(inputs)
+        return dict(loss=logits.square().mean()) if mode == 'loss' else logits
+
+
+def noisy(**kwargs):
+    """The student gets the teacher's random number."""
+    record = dict(recorder='feats')
+    return MODELS.build(
+        dict(
+            type='DPKDistill',
+            architecture=Noisy(),
+            teacher=Noisy(),
+            distiller=dict(
+                type='DPKDistiller',
+                records=dict(feats='head'),
+                distill_losses=dict(loss_l2=dict(type='L2Loss')),
+                loss_forward_mappings=dict(
+                    loss_l2=dict(
+                        s_feature=dict(record, from_student=True),
+                        t_feature=dict(record, from_student=False),
+                    )
+                ),
+                distill_deliveries=dict(
+                    noise=dict(
+                        type='FunctionOutputs', func_path=f'{__name__}.noise', max_keep_data=1
+                    )
+                ),
+            ),
+            **kwargs,
+        )
+    ).train()
+
+
+def first_number(model, images, draws):
+    """The student's loss of a batch with the random number of a draw."""
+    torch.manual_seed(7)
+    numbers = [noise(images) for _ in range(draws)]
+    return (model.student.head(images) + numbers[-1]).square().mean()
+
+
+def test_a_stopped_distillation_delivers_and_records_nothing():
+    model, images = noisy(), torch.randn(2, 3, 4, 4)
+    model(images, mode='loss')
+    model.distillation_stopped = True
+    torch.manual_seed(7)
+    losses = model(images, mode='loss')
+    assert set(losses) == {'student.loss'}
+    assert torch.equal(losses['student.loss'], first_number(model, images, 1))
+    assert model.distiller.student_recorders.get_recorder('feats').data_buffer == []
+
+
+def test_what_a_failed_batch_delivered_is_dropped():
+    model, images = noisy(non_finite='skip'), torch.randn(2, 3, 4, 4)
+    model(images.new_full((2, 3, 4, 4), float('nan')), mode='loss')
+    torch.manual_seed(7)
+    loss = model(images, mode='loss')['student.loss']
+    assert torch.equal(loss, first_number(model, images, 1))
+
+
+def test_the_teacher_can_be_recorded_without_a_student():
+    model, images = noisy(), torch.randn(2, 3, 4, 4)
+    for _ in range(2):  # as the training of modules does
+        model.record_teacher(images)
+    torch.manual_seed(7)
+    loss = model(images, mode='loss')['student.loss']
+    assert torch.equal(loss, first_number(model, images, 1))
+
+
+SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.1)
+
+
+@pytest.mark.parametrize(
+    'optim_wrapper',
+    [
+        dict(optimizer=SGD),
+        dict(optimizer=SGD, paramwise_cfg=dict(bias_decay_mult=0.0)),
+        dict(
+            optimizer=dict(type='AdamW', lr=0.01),
+            constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
+            paramwise_cfg=dict(layer_decay_rate=0.5),
+        ),
+        dict(
+            constructor='mmrazor.DPKOptimWrapperConstructor',
+            distiller=dict(optimizer=dict(type='AdamW', lr=0.01)),
+        ),
+    ],
+    ids=['plain', 'paramwise', 'layers', 'joint'],
+)
+def test_a_student_that_is_not_trained_stays_as_it_is(optim_wrapper, tmp_path):
+    layers = 'layer_decay_rate' in optim_wrapper.get('paramwise_cfg', {})
+    student = small_runs.convnext() if layers else small_runs.classifier()
+
+    def run(epochs, **kwargs):
+        model = small_runs.build(
+            small_runs.distilled(
+                student,
+                small_runs.classifier(16),
+                student_trainable=False,
+                calculate_student_loss=False,
+            )
+        )
+        made = small_runs.runner(
+            model,
+            tmp_path,
+            optim_wrapper=optim_wrapper,
+            validation=False,
+            train_cfg=dict(by_epoch=True, max_epochs=epochs),
+            default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+            **kwargs,
+        )
+        model.init_weights()
+        before = copy.deepcopy(model.state_dict())
+        made.train()
+        return model, before
+
+    model, before = run(1)
+    assert not any(p.requires_grad for p in model.student.parameters())
+    assert model.training and not any(m.training for m in model.student.modules())
+    moved = {
+        name.split('.')[0]
+        for name, value in model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert moved == {'distiller'}
+    again, _ = run(2, resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
+    for name, value in again.student.state_dict().items():
+        assert torch.equal(value, before[f'architecture.{name}']), name
+
+
+def test_a_copy_shares_the_teacher_and_is_a_model_of_its_own():
+    model = build()
+    average = ExponentialMovingAverage(model)
+    copied = average.module
+    assert copied.teacher is model.teacher
+    assert copied.distiller._models['teacher'] is model.teacher
+    assert copied.distiller._models['student'] is copied.architecture is not model.architecture
+    assert copied.data_preprocessor is not model.data_preprocessor
+    state = model.state_dict()
+    assert list(average.state_dict()) == ['steps', *(f'module.{name}' for name in state)]
+    for name, value in copied.state_dict().items():
+        assert torch.equal(value, state[name]) and value.data_ptr() != state[name].data_ptr(), name
+    copied.double()  # as EMAHook(device='cpu') moves it
+    assert {p.dtype for p in model.teacher.parameters()} == {torch.float32}
+    assert {p.dtype for p in copied.parameters()} == {torch.float64}
+
+
+def test_a_copy_can_be_trained_as_well():
+    model = build().train()
+    copied = copy.deepcopy(model)
+    found = []
+    for one in (model, copied, model):
+        torch.manual_seed(3)
+        found.append(one(*batch(one), mode='loss'))
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]) and torch.equal(value, found[2][name]), name

@@ -6,7 +6,11 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from dpk_mm.errors import UsageError
-from dpk_mm.models.algorithms.failed_forward import first_not_finite, not_finite_values
+from dpk_mm.models.algorithms.failed_forward import (
+    first_damaged,
+    first_not_finite,
+    not_finite_values,
+)
 
 FINE = dict(input=torch.zeros(2))
 
@@ -78,3 +82,22 @@ def test_first_not_finite():
     tensors = [('a', torch.tensor([3])), ('b', torch.ones(2)), ('c', NAN), ('d', NAN)]
     assert first_not_finite(tensors) == 'c'
     assert first_not_finite(tensors[:2]) is None
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'damage'),
+    [
+        ('0.mask', float('-inf'), False),
+        ('0.mask', float('nan'), True),
+        ('1.running_mean', float('inf'), True),
+        ('1.running_var', float('inf'), True),
+        ('1.weight', float('inf'), True),
+    ],
+)
+def test_an_infinity_in_a_buffer_is_there_on_purpose(name, value, damage):
+    net = nn.Sequential(nn.Identity(), nn.BatchNorm1d(2))
+    net[0].register_buffer('mask', torch.zeros(2, 2))
+    net.state_dict()[name].view(-1)[0] = value
+    assert first_damaged(net) == (name if damage else None)
+    found = not_finite_values(net, error_with(torch.zeros(1)), FINE)
+    assert found == (FINE if damage else None)

@@ -394,6 +394,19 @@ def test_nothing_is_held_after_the_step():
     assert model._guard._statistics == []
 
 
+def test_a_zero_reaches_what_a_reentrant_checkpoint_hides():
+    hidden, plain, unused = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
+    params = [*hidden.parameters(), *plain.parameters(), *unused.parameters()]
+    x = plain(torch.ones(1, 2))
+    loss = torch.utils.checkpoint.checkpoint(hidden, x, use_reentrant=True).sum()
+    zero = finite._zero(loss * float('nan'), params)
+    zero.backward()
+    assert zero == 0 and all(torch.equal(p.grad, torch.zeros_like(p)) for p in params)
+    unused.zero_grad()
+    finite._zero(hidden(plain(torch.ones(1, 2))).sum(), params).backward()
+    assert all(p.grad is None for p in unused.parameters())
+
+
 MODES = ('stop', 'skip')
 
 

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from mmengine.model import BaseModule
 from mmengine.registry import init_default_scope
 from mmrazor.registry import MODELS
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import dpk_mm  # noqa: F401
 from dpk_mm.errors import UsageError
@@ -151,7 +153,7 @@ def test_the_short_form_computes_what_the_explicit_one_does():
     )
     torch.manual_seed(0)
     student, teacher = Net(), Net()
-    features = tuple(torch.randn(4, 8, 2, 2) for _ in range(2))
+    features = tuple(torch.randn(4, 8, 2, 2, requires_grad=True) for _ in range(2))
     values = []
     for built in (short, explicit):
         built.prepare_from_student(student)
@@ -283,3 +285,130 @@ def test_a_delete_that_has_nothing_to_delete_is_no_recorder(tmp_path):
     distiller = MODELS.build(dict(cfg, type='mmrazor.DPKDistiller'))
     assert sorted(distiller.student_recorders.recorders) == ['cls', 'feats']
     assert list(distiller.loss_forward_mappings) == ['loss']
+
+
+class Checkpointed(nn.Module):
+    """Two layers, of which the first may be run under activation checkpointing."""
+
+    def __init__(self, reentrant=None):
+        super().__init__()
+        self.reentrant = reentrant
+        self.block = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, x):
+        if self.reentrant is None:
+            x = self.block(x)
+        else:
+            x = checkpoint(self.block, x, use_reentrant=self.reentrant)
+        return self.head(x)
+
+
+def losses_of(student, record, name='loss_l2', **mapping):
+    built = build(
+        records=dict(feats=record),
+        distill_losses={name: dict(type='L2Loss')},
+        connectors=dict(
+            own=dict(
+                type='TorchNNConnector',
+                module_name='Linear',
+                module_args=dict(in_features=3, out_features=3),
+            )
+        ),
+        loss_forward_mappings={
+            name: dict(
+                s_feature=dict(recorder='feats', from_student=True, **mapping),
+                t_feature=dict(recorder='feats', from_student=False),
+            )
+        },
+    )
+    teacher = Checkpointed()
+    built.prepare_from_student(student)
+    built.prepare_from_teacher(teacher)
+    with built.student_recorders, built.teacher_recorders:
+        # a reentrant checkpoint needs an input with a gradient
+        student(torch.randn(2, 3, requires_grad=bool(student.reentrant)))
+        teacher(torch.randn(2, 3))
+    return built.compute_distill_losses()
+
+
+@pytest.mark.parametrize('mapping', [{}, dict(connector='own')])
+def test_a_record_without_a_graph_teaches_nothing_and_is_refused(mapping):
+    message = (
+        r'loss_l2 teaches the student nothing: .* block\.0, which.*\(with_cp\).*use_reentrant=False'
+    )
+    with pytest.raises(UsageError, match=message):
+        losses_of(Checkpointed(True), 'block.0', **mapping)
+    frozen = Checkpointed()
+    frozen.block.requires_grad_(False)
+    with pytest.raises(UsageError, match=message):
+        losses_of(frozen, 'block.0', **mapping)
+
+
+def test_records_with_a_graph_and_losses_that_need_none():
+    for reentrant, record in ((None, 'block.0'), (False, 'block.0'), (True, 'block.1')):
+        student = Checkpointed(reentrant)
+        losses_of(student, record)['loss_l2'].backward()
+        assert student.block[0].weight.grad.any()
+    for student in (Checkpointed(True).requires_grad_(False), Checkpointed(True).eval()):
+        losses_of(student, 'block.0')
+    losses_of(Checkpointed(True), 'block.0', name='distance')  # for the log
+    with torch.no_grad():
+        losses_of(Checkpointed(True), 'block.0')
+
+
+def test_init_cfg_of_losses_and_connectors_is_used_and_others_keep_their_values():
+    def connector(**init_cfg):
+        return dict(
+            type='TorchNNConnector',
+            module_name='Linear',
+            module_args=dict(in_features=3, out_features=3),
+            init_cfg=init_cfg or None,
+        )
+
+    constant = dict(type='Constant', layer='Linear', val=0.5, bias=0.25)
+    norm = dict(type='ConvModuleConnector', in_channel=3, out_channel=3)
+    built = build(
+        records=dict(feats='block'),
+        connectors=dict(
+            a=connector(**constant), b=[connector(), connector(**constant)], c=connector(), d=norm
+        ),
+        distill_losses=dict(loss_own=dict(type='WithWeights', init_cfg=constant)),
+        loss_forward_mappings=dict(loss_own=dict(x=dict(recorder='feats', from_student=True))),
+    )
+    state = {name: value.clone() for name, value in built.state_dict().items()}
+    torch.manual_seed(11)
+    expected = torch.rand(1)
+    torch.manual_seed(11)
+    built.init_weights()
+    assert torch.equal(torch.rand(1), expected)  # nothing is drawn that was not asked for
+    set_ = ('connectors.a.', 'connectors.b.1.', 'distill_losses.loss_own.')
+    for name, value in built.state_dict().items():
+        if name.startswith(set_):
+            assert (value == (0.25 if name.endswith('bias') else 0.5)).all(), name
+        else:
+            assert torch.equal(value, state[name]), name
+
+
+@MODELS.register_module(name='WithWeights', force=True)
+class _WithWeights(BaseModule):
+    def __init__(self, init_cfg=None):
+        super().__init__(init_cfg)
+        self.fc = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.fc(x).sum()
+
+
+def test_a_loss_that_writes_forward_alone_would_not_be_trained_with():
+    with pytest.raises(TypeError, match=r'Twice writes forward\(\), which .* write parts\(\) in'):
+
+        class Twice(_Feats):
+            def forward(self, student_feats, teacher_feats):
+                return 2 * super().forward(student_feats, teacher_feats)
+
+    class Own(_Feats):
+        def parts(self, student_feats):
+            return {WHOLE: student_feats.sum()}
+
+    assert Own()(torch.ones(3)) == 3
