@@ -6,9 +6,8 @@ ended goes on where it stopped.
 
 import argparse
 
-from mmengine.config import Config
-
 from dpk_mm.cli.errors import readable_errors
+from dpk_mm.cli.options import load_config
 from dpk_mm.engine.runner.store_logits import store_logits
 
 
@@ -30,9 +29,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.teacher_ckpt:
-        cfg.model.teacher_ckpt = args.teacher_ckpt
+    # before a short form is completed, which asks for it
+    options = {'model.teacher_ckpt': args.teacher_ckpt} if args.teacher_ckpt else None
+    cfg = load_config(args.config, options)
     store_logits(
         cfg,
         args.folder,

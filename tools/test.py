@@ -15,6 +15,7 @@ from dpk_mm.cli.options import (
 )
 from dpk_mm.engine.runner.build import build_runner, evaluate_student, finish, init_cpu_distributed
 from dpk_mm.engine.runner.prepare import named_for_test, prepare_test_config
+from dpk_mm.models.pairing import complete, is_short
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,7 +65,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     with readable_errors('test.py'):
-        cfg = load_config(args.config, args.cfg_options, args.work_dir)
+        cfg = load_config(args.config, args.cfg_options, args.work_dir, complete_short=False)
+        if is_short(cfg):
+            cfg.model.setdefault('teacher_ckpt', None)  # no teacher is built
+            cfg = complete(cfg).cfg
         for line in unread_in_test(args.cfg_options or {}):
             print(f'warning: {line}', file=sys.stderr)
         cfg = prepare_test_config(

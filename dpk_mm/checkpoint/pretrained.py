@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
+
+from .type_names import type_name
 
 
 def remove_pretrained(node: Any, remote_only: bool = False) -> bool:
@@ -29,7 +31,7 @@ def remove_pretrained(node: Any, remote_only: bool = False) -> bool:
         return bool(source) and (not remote_only or source is True or '://' in str(source))
 
     def loads(init: Any) -> bool:
-        return _is_pretrained(init) and goes(init.get('checkpoint') or not remote_only)
+        return is_pretrained(init) and goes(init.get('checkpoint') or not remote_only)
 
     found = False
     init = node.get('init_cfg')
@@ -44,9 +46,7 @@ def remove_pretrained(node: Any, remote_only: bool = False) -> bool:
     return any([found, *(remove_pretrained(value, remote_only) for value in node.values())])
 
 
-def _is_pretrained(init: Any) -> bool:
-    if not isinstance(init, MutableMapping):
-        return False
-    kind = init.get('type')
-    name = getattr(kind, '__name__', str(kind)).rpartition('.')[2]  # a class in configs of Python
-    return name in ('Pretrained', 'PretrainedInit')
+def is_pretrained(init: Any) -> bool:
+    """Whether an ``init_cfg`` loads a checkpoint: of the type ``Pretrained``, by its name or as the class."""
+    names = ('Pretrained', 'PretrainedInit')
+    return isinstance(init, Mapping) and type_name(init.get('type')) in names

@@ -9,7 +9,7 @@ import argparse
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ TRAINING_KEYS = (
     *('model.teacher', 'model.teacher_ckpt', 'model.student_ckpt', 'model.distiller'),
     *('model.inherit', 'model.non_finite'),
 )
+_STUDENTS = 'model is a distillation, and its student has {}'
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,7 +148,8 @@ def unread_in_test(options: Mapping[str, Any]) -> list[str]:
 def _of_student(cfg: Config, dotted: str) -> str:
     """Turns ``model.X`` of a distillation into ``model.architecture.X``, where a plain model has it.
 
-    Only if the student has ``X`` and the algorithm does not; one line on stderr says so.
+    Only if the student has ``X`` and the algorithm does not; one line on stderr says so. ``model.data_preprocessor``,
+    which both may have, becomes the one that is used.
 
     Raises:
         UsageError: If neither of the two has ``X``: a test, which builds the student alone, would not
@@ -159,6 +161,12 @@ def _of_student(cfg: Config, dotted: str) -> str:
     if len(parts) < 2 or parts[0] != 'model' or not isinstance(student, dict):
         return dotted
     name = parts[1]
+    if name == 'data_preprocessor' and name not in model and len(parts) > 2:
+        # a new dict there would take the place of the one that is used, and have no mean and std
+        if cfg.get(name):
+            return _moved(dotted, parts[1:], 'model has none, and takes the one at the top')
+        if student.get(name):
+            return _moved(dotted, ['model', 'architecture', *parts[1:]], _STUDENTS.format(name))
     of_algorithm, of_student = {*model, *_arguments(model)}, {*student, *_arguments(student)}
     if is_short(cfg):
         # beside its own keys stand those of the student's config that it inherits
@@ -177,13 +185,13 @@ def _of_student(cfg: Config, dotted: str) -> str:
                 f'{student.get("type")} has {name}{meant}'
             )
         return dotted
-    longer = '.'.join(['model', 'architecture', *parts[1:]])
-    print(
-        f'--cfg-options {dotted} is taken as {longer}: model is a distillation, and its student has '
-        f'{name}.',
-        file=sys.stderr,
-    )
-    return longer
+    return _moved(dotted, ['model', 'architecture', *parts[1:]], _STUDENTS.format(name))
+
+
+def _moved(dotted: str, parts: Sequence[str], why: str) -> str:
+    place = '.'.join(parts)
+    print(f'--cfg-options {dotted} is taken as {place}: {why}.', file=sys.stderr)
+    return place
 
 
 def _arguments(node: Mapping[str, Any]) -> set[str]:

@@ -14,6 +14,8 @@ from torch import nn
 
 from dpk_mm.errors import UsageError
 
+_PADDING = ('pad_size_divisor', 'pad_value', 'pad_mask', 'mask_pad_value', 'pad_seg')
+
 
 def student_preprocessor(
     given: Mapping[str, Any] | nn.Module | None, student: BaseModel
@@ -48,10 +50,11 @@ def student_preprocessor(
         result = MODELS.build(settings)
         if type(result) is type(own):
             _fill_batch_augments(result, settings, own)
-    if result is not own and not _same_pixels(result, own):
+    differing = [] if result is own else _differing(result, own)
+    if differing:
         print_log(
-            'data_preprocessor of the distillation and model.architecture.data_preprocessor differ in mean, std or '
-            'channel order; the former is used for the student as well.',
+            'data_preprocessor of the distillation and model.architecture.data_preprocessor differ in '
+            f'{", ".join(differing)}; the former is used for the student as well.',
             'current',
             level=logging.WARNING,
         )
@@ -72,10 +75,16 @@ def _fill_batch_augments(
         result.num_classes = own.num_classes
 
 
-def _same_pixels(result: nn.Module, own: nn.Module) -> bool:
-    """Whether both normalise alike, or the student's own does not at all."""
+def _differing(result: nn.Module, own: nn.Module) -> list[str]:
+    """Settings in which both differ, where the student's own was written out: it normalises then."""
     if not getattr(own, '_enable_normalize', False):
-        return True
+        return []
+    found = [] if _same_pixels(result, own) else ['mean, std or channel order']
+    return found + [n for n in _PADDING if getattr(result, n, None) != getattr(own, n, None)]
+
+
+def _same_pixels(result: nn.Module, own: nn.Module) -> bool:
+    """Whether both normalise alike; the student's own does."""
     if not getattr(result, '_enable_normalize', False):
         return False
     for name in ('mean', 'std'):

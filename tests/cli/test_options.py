@@ -66,6 +66,27 @@ def test_settings_of_the_algorithm_stay_there(config_file, capsys):
     assert capsys.readouterr().err == ''
 
 
+def test_a_setting_of_the_preprocessor_goes_to_the_one_that_is_used(tmp_path, capsys):
+    """A new one in model would take its place, without mean and std."""
+    own = 'data_preprocessor=dict(mean=[1], std=[2]), backbone='
+    key, file = 'model.data_preprocessor.pad_size_divisor', tmp_path / 'own.py'
+    file.write_text(TEXT.replace('backbone=', own, 1))
+    cfg = load_config(str(file), {key: 64})
+    assert 'data_preprocessor' not in cfg.model
+    assert cfg.model.architecture.data_preprocessor == dict(mean=[1], std=[2], pad_size_divisor=64)
+    assert 'is taken as model.architecture.data_preprocessor.pad_size' in capsys.readouterr().err
+    file.write_text(f'{file.read_text()}data_preprocessor = dict(mean=[3], std=[4])\n')
+    cfg = load_config(str(file), {key: 64})
+    assert 'data_preprocessor' not in cfg.model  # the Runner puts that at the top there
+    assert cfg.data_preprocessor == dict(mean=[3], std=[4], pad_size_divisor=64)
+    assert cfg.model.architecture.data_preprocessor == dict(mean=[1], std=[2])
+    assert 'is taken as data_preprocessor.pad_size_divisor: ' in capsys.readouterr().err
+    file.write_text(f"{file.read_text()}model['data_preprocessor'] = dict(mean=[5], std=[6])\n")
+    cfg = load_config(str(file), {key: 64})
+    assert cfg.model.data_preprocessor == dict(mean=[5], std=[6], pad_size_divisor=64)
+    assert capsys.readouterr().err == ''
+
+
 @pytest.mark.parametrize(
     'key, message',
     [

@@ -171,3 +171,12 @@ def test_a_stock_classifier_is_the_reference(tmp_path):
         assert getattr(a, name) == getattr(b, name), name
     kinds = [[type(x) for x in p.batch_augments.augments] for p in (a, b)]
     assert kinds[0] == kinds[1]
+
+
+def test_another_padding_is_said(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'dpk_mm.models.student_preprocessor.print_log', lambda text, *_, **__: said.append(text)
+    )
+    runner_model(dict(STOCK), tmp_path, data_preprocessor=dict(STOCK, pad_size_divisor=64))
+    assert len(said) == 1 and 'differ in pad_size_divisor; the former is used' in said[0]

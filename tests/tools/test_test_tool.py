@@ -7,9 +7,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from mmengine.config import Config
 
+import tools.test as tool
 from dpk_mm.analysis.report.runs import load_run
 
 from ..helpers.small_runs import build, classifier, distilled
@@ -56,3 +58,35 @@ def test_the_config_of_the_training_stays(tmp_path, monkeypatch):
     run = load_run(folder)
     assert run.config_text == config.read_text()
     assert run.record['models'][0]['role'] == 'student'
+
+
+def test_a_short_config_needs_no_file_of_its_teacher(tmp_path, monkeypatch):
+    pipeline = [dict(type='Resize', scale=(64, 64))]
+    student = dict(
+        default_scope='mmpretrain',
+        model=classifier(),
+        train_dataloader=dict(batch_size=4, dataset=dict(type='Own', pipeline=pipeline)),
+        test_dataloader=dict(batch_size=7),
+        test_cfg=dict(),
+        work_dir='elsewhere',
+    )
+    Config(student).dump(tmp_path / 'student.py')
+    model = dict(type='DPKDistill', _scope_='mmrazor', method='kd', architecture='student.py')
+    model['teacher'] = classifier(16)
+    Config(dict(default_scope='mmpretrain', model=model)).dump(tmp_path / 'short.py')
+    found = []
+
+    def stop(cfg):
+        found.append(cfg)
+        sys.exit('stopped')
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    monkeypatch.setattr(tool, 'read_student', lambda *args, **kwargs: ({}, None))
+    monkeypatch.setattr(tool, 'build_runner', stop)
+    monkeypatch.setattr(sys, 'argv', ['test.py', 'short.py', 'student.pth'])
+    with pytest.raises(SystemExit, match='stopped'):
+        tool.main()
+    assert found[0].model.type == 'ImageClassifier'
+    assert found[0].test_dataloader.batch_size == 7
+    assert found[0].work_dir == './work_dirs/short'

@@ -6,12 +6,13 @@ It runs in a process of its own: whatever ends it, the tool that started it has 
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from ...checkpoint.pretrained import remove_pretrained
 from ...checkpoint.student import export_student, load_student, read_student
@@ -27,6 +28,7 @@ from ..options import load_config
 from .classes import task_of
 from .drawn_data import set_drawn_data
 from .plan import data_exist
+from .schedule import check_begins
 from .small_run import small_config
 
 _BATCHES = 2
@@ -51,11 +53,15 @@ def dry_run(file: str, work_dir: str) -> None:
     cfg = load_config(file, None, work_dir)
     with readable_errors('dry run'):
         remove_pretrained(cfg.model, remote_only=True)
-        if not data_exist(cfg):
+        if data_exist(cfg):
+            # the short run leaves it out: it gives schedules of iterations an end that never comes
+            check_begins(cfg, lambda: _iterations(cfg))
+        else:
             print('The training data are not there: the dry run is on drawn images.')
             set_drawn_data(cfg, _task(cfg), Path(work_dir) / 'drawn')
         batch = None if torch.cuda.is_available() else _BATCH_ON_CPU[_task(cfg)]
         cfg = small_config(cfg, _BATCHES, _IMAGES, batch)
+        cfg.load_from = None
         prepare_config(cfg)
     kinds = (UsageError, CheckpointError, DiskFullError, FileNotFoundError)
     with readable_errors('dry run', *kinds), explained_errors(cfg) as context:
@@ -71,6 +77,14 @@ def dry_run(file: str, work_dir: str) -> None:
 
 def _task(cfg: Config) -> str:
     return task_of(student_config(cfg) if is_distillation(cfg) else cfg)
+
+
+def _iterations(cfg: Config) -> int:
+    """Of the whole training, in a loop of epochs."""
+    loader = cfg.train_dataloader
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        images = len(DATASETS.build(copy.deepcopy(loader.dataset)))
+    return cfg.train_cfg.max_epochs * -(-images // loader.get('batch_size', 1))
 
 
 def _load_plainly(cfg: Config, exported: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,8 @@ def set_epochs(cfg: Config, epochs: int | None, images: int | None, gpus: int = 
         What was chosen.
 
     Raises:
-        UsageError: If the loop counts iterations, and the number of images is not known.
+        UsageError: If the loop counts iterations, and the number of images is not known; or if a schedule begins where
+            it or the training is over.
     """
     rows: list[Row] = []
     loop = cfg.train_cfg
@@ -123,7 +124,36 @@ def set_epochs(cfg: Config, epochs: int | None, images: int | None, gpus: int = 
         whole = loop['max_epochs'] * -(-images * times // step)
     if whole is not None:
         rows += _shorten_warmup(cfg, whole)
+    check_begins(cfg, None if whole is None else lambda: whole)
     return rows
+
+
+def check_begins(cfg: Config, iterations: Callable[[], int] | None = None) -> None:
+    """Refuses a schedule that begins where it or the training is over, as mmengine does when the training starts.
+
+    Args:
+        cfg: A config.
+        iterations: Gives those of the whole training, where the loop counts epochs; asked only if a schedule goes by
+            them. None if they are not known.
+
+    Raises:
+        UsageError: If there is such a schedule.
+    """
+    loop = cfg.get('train_cfg') or {}
+    for scheduler in _schedulers(cfg):
+        by_epoch, begin = scheduler.get('by_epoch', True), scheduler.get('begin', 0)
+        end = scheduler.get('end')
+        if begin and end is None:
+            # a loop of iterations is one epoch for mmengine
+            end = loop.get('max_epochs', 1) if by_epoch else loop.get('max_iters')
+            if end is None and iterations is not None:
+                end = iterations()
+        if begin and end is not None and begin >= end:
+            unit = 'epoch' if by_epoch else 'iteration'
+            raise UsageError(
+                f'{cfg.filename or "the config"}: {scheduler.type} of param_scheduler begins at {unit} {begin}, where '
+                f'it or the training is over (at {end}): train for more epochs, or let it begin earlier.'
+            )
 
 
 def set_ends(cfg: Config, unknown: bool = True) -> None:
@@ -288,13 +318,28 @@ def _shorten_warmup(cfg: Config, whole: int) -> list[Row]:
                     f'a tenth of the {whole} iterations; {scheduler.end} in its config',
                 )
             )
+            _move_begins(cfg, scheduler.end, most)
             scheduler.end = most
     return rows
 
 
+def _move_begins(cfg: Config, old: int, new: int) -> None:
+    """Schedules of iterations that begin where the warm-up ended."""
+    for scheduler in _schedulers(cfg):
+        if scheduler.get('by_epoch', True) or scheduler.get('begin') != old:
+            continue
+        scheduler.begin = new
+        # these are counted from the begin on, and what they stand for stays where it is
+        if isinstance(scheduler.get('T_max'), int):
+            scheduler.T_max += old - new
+        if 'milestones' in scheduler:
+            scheduler.milestones = [step + old - new for step in scheduler.milestones]
+
+
 def _is_warmup(scheduler: Any) -> bool:
     by_iteration = scheduler.get('by_epoch', True) is False and not scheduler.get('begin')
-    return by_iteration and 'LinearLR' in str(scheduler.get('type')) and bool(scheduler.get('end'))
+    rising = any(kind in str(scheduler.get('type')) for kind in _RISING)
+    return by_iteration and rising and bool(scheduler.get('end'))
 
 
 def _schedulers(cfg: Config) -> Iterator[Any]:

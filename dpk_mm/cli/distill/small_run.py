@@ -21,7 +21,8 @@ def small_config(
 ) -> Config:
     """A config of one epoch of some batches.
 
-    Schedules, hooks, pipelines and networks stay as they are.
+    Schedules, hooks, pipelines, networks and ``load_from`` stay as they are. A hook that switches something for the
+    last epochs does it after as many epochs as in the training, and not in the one epoch that is left.
 
     Args:
         cfg: The config; it is not changed.
@@ -41,6 +42,9 @@ def small_config(
         loader.batch_size = min(batch_size, loader.get('batch_size', 1))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         _cut(loader, batches * loader.get('batch_size', 1), spread)
+    if _is_infinite(loader.get('sampler')):  # that of a loop of iterations: the epoch would not end
+        loader.sampler = dict(type='DefaultSampler', shuffle=True)
+    _keep_switches(cfg)
     # no loop of iterations either: schedules by epoch fit both
     cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
     for name in ('val', 'test'):
@@ -53,8 +57,21 @@ def small_config(
     if not validate:
         hooks['checkpoint']['save_last'] = False
     hooks['logger'] = dict(type='LoggerHook', interval=1)
-    cfg.load_from, cfg.resume = None, False
+    cfg.resume = False
     return cfg
+
+
+def _is_infinite(sampler: Any) -> bool:
+    kind = sampler.get('type') if isinstance(sampler, dict) else None
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2].startswith('Infinite')
+
+
+def _keep_switches(cfg: Config) -> None:
+    """Hooks that count the epochs from the end, such as YOLOX's, would take the one epoch for the last."""
+    left_out = cfg.train_cfg.get('max_epochs', 1) - 1
+    for hook in cfg.get('custom_hooks') or ():
+        if isinstance(hook, dict) and isinstance(hook.get('num_last_epochs'), int):
+            hook['num_last_epochs'] -= left_out
 
 
 def _cut(loader: Any, images: int, spread: bool = False) -> None:

@@ -14,6 +14,7 @@ from mmengine.dist import is_main_process
 
 from ...checkpoint.resume import has_checkpoint, is_first_rank
 from ...checkpoint.student_config import student_config
+from ...checkpoint.type_names import type_name
 from ...errors import UsageError
 from .tta import enable_tta
 
@@ -255,7 +256,7 @@ def _enable_amp(cfg: Config, amp: bool | str) -> None:
     wrappers = _optim_wrappers(cfg)
     shared = cfg.optim_wrapper  # what stands beside several wrappers is the default of each
     for key, wrapper in wrappers.items():
-        kind = wrapper.get('type', shared.get('type', 'OptimWrapper'))
+        kind = type_name(wrapper.get('type', shared.get('type', 'OptimWrapper')))
         if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
             raise UsageError(
                 f'--amp replaces {key}.type OptimWrapper, but {cfg.filename} has {kind}: leave the '
@@ -295,7 +296,7 @@ def _without_amp_on_cpu(cfg: Config) -> None:
         return
     # what stands beside several wrappers is the default of each
     for key, wrapper in {'optim_wrapper': cfg.optim_wrapper, **_optim_wrappers(cfg)}.items():
-        if str(wrapper.get('type')).rpartition('.')[2] != 'AmpOptimWrapper':
+        if type_name(wrapper.get('type')) != 'AmpOptimWrapper':
             continue
         dtype = wrapper.pop('dtype', None)
         wrapper.pop('loss_scale', None)
@@ -332,7 +333,7 @@ def _enable_visualization(
             "or type='VisualizationHook' for a classifier."
         )
     hook.show = show
-    if str(hook.type).endswith('DetVisualizationHook'):
+    if type_name(hook.type).endswith('DetVisualizationHook'):
         if interval != 1:
             raise UsageError(
                 f'--interval {interval}: DetVisualizationHook draws every image of a test; leave the option out, or '

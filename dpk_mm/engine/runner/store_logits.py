@@ -57,6 +57,8 @@ def store_logits(
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     device = device or get_device()
+    if cfg.get('data_preprocessor'):
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the Runner does
     model = MODELS.build(cfg.model)
     if not isinstance(model, DPKDistill) or not model.teacher_ckpt:
         raise UsageError(

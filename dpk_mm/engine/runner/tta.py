@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from ...checkpoint.type_names import type_name
 from ...errors import UsageError
 
 # What the tools of the two packages take where the config does not say it.
@@ -65,12 +66,12 @@ def _flipping(dataset: ConfigDict) -> list[Any]:
     """The pipeline of a data set with a flipped copy of every image."""
     pipeline = copy.deepcopy(list(dataset.get('pipeline') or ()))
     packing = pipeline[-1] if pipeline else None
-    if not isinstance(packing, dict) or 'Pack' not in str(packing.get('type')):
+    if not isinstance(packing, dict) or 'Pack' not in type_name(packing.get('type')):
         raise UsageError(
             '--tta: test_dataloader.dataset.pipeline does not end in a transform that packs the inputs '
             '(PackDetInputs, PackInputs), so it cannot be extended: set tta_pipeline in the config.'
         )
-    if str(packing['type']).endswith('PackDetInputs'):
+    if type_name(packing['type']).endswith('PackDetInputs'):
         packing = dict(
             packing, meta_keys=tuple(dict.fromkeys((*packing.get('meta_keys', ()), *_META)))
         )

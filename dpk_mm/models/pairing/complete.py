@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from ...checkpoint.type_names import type_name
 from ...errors import UsageError, did_you_mean, first_few
 from ..algorithms import DPKDistill
 from ..teacher.checkpoint import pretrained_file
@@ -50,7 +52,7 @@ def is_short(cfg: Mapping[str, Any]) -> bool:
     return (
         isinstance(model, Mapping)
         and 'method' in model
-        and str(model.get('type')).rpartition('.')[2] == DPKDistill.__name__
+        and type_name(model.get('type')) == DPKDistill.__name__
     )
 
 
@@ -65,7 +67,7 @@ def complete(cfg: Config | ConfigDict | Mapping[str, Any]) -> Completed:
             teacher='mmdet::retinanet/retinanet_r101_fpn_2x_coco.py', method='dpk_fgd')
 
     ``architecture`` and ``teacher`` are each a model's config, the name of a zoo config (``'mmdet::...'``) or a file.
-    With an ``architecture`` of the last two kinds and a config that has no data, everything else of the student's
+    With an ``architecture`` of the last two kinds and a config that names no data set, everything else of the student's
     config is taken, too. ``teacher_ckpt`` is by default the checkpoint that the zoo publishes for a teacher given by
     name; None is an untrained teacher. ``method`` is a name, a sum such as ``'kd+dpk'``, a dict
     ``dict(type='kd', tau=4.0)`` with changes of its settings, or a list of these. ``input_size`` (height, width)
@@ -116,9 +118,10 @@ class _Completion:
             check_exchanged(look, given)
         difference = self._classes(teacher, look, given)
         losses, records = self._distillation(look, given)
+        kind = self.given.type
         chosen: dict[str, Any] = dict(type='DPKDistiller', records=records, distill_losses=losses)
         model = dict(
-            type=self.given.type,
+            type=kind if isinstance(kind, str) else type_name(kind),
             _scope_='mmrazor',
             architecture=student.model,
             teacher=teacher.model,
@@ -134,7 +137,8 @@ class _Completion:
             and key not in self.left_over
         }
         user = self.given.get('distiller')
-        merged = Config._merge_a_into_b(user, ConfigDict(chosen)) if user else chosen
+        with _imports_kept():
+            merged = Config._merge_a_into_b(user, ConfigDict(chosen)) if user else chosen
         _check_losses(merged, losses, first_few(self.methods))
         self.cfg.model = ConfigDict(model, distiller=merged)
         self._hooks(losses, look)
@@ -154,12 +158,15 @@ class _Completion:
                     "'mmdet::retinanet/retinanet_r101_fpn_2x_coco.py', or the path of a config."
                 )
         student = read_network(self.given.architecture, 'model.architecture', self._scope())
-        if student.whole is not None and self.cfg.get('train_dataloader') is None:
+        # a loader without a data set, or with settings of one alone, changes the student's
+        dataset = (self.cfg.get('train_dataloader') or {}).get('dataset')
+        unnamed = dataset is None or (isinstance(dataset, Mapping) and 'type' not in dataset)
+        if student.whole is not None and unnamed:
             self._take_data(student)
         teacher = read_network(self.given.teacher, 'model.teacher', self._scope())
         self._check_left_over(student)
         for side, network in (('student', student), ('teacher', teacher)):
-            self._row(side, network.name or network.model.type, 'of the config')
+            self._row(side, network.name or type_name(network.model.type), 'of the config')
         return student, teacher
 
     def _scope(self) -> str | None:
@@ -169,16 +176,18 @@ class _Completion:
     def _take_data(self, student: Network) -> None:
         """Data, schedule and hooks of the student's own config, with what this config says over them."""
         base = copy.deepcopy(student.whole)
-        own = {key: value for key, value in self.cfg.items() if key != 'model'}
         base.pop('model')  # type: ignore[union-attr]
-        base.merge_from_dict(own)  # type: ignore[union-attr]
+        base.pop('work_dir', None)  # type: ignore[union-attr]  # that of its own training
+        with _imports_kept():
+            own = {key: value for key, value in self.cfg.items() if key != 'model'}
+            base.merge_from_dict(own)  # type: ignore[union-attr]
         base.model = self.given  # type: ignore[union-attr]
         object.__setattr__(base, '_filename', self.cfg.filename)
         self.cfg = base  # type: ignore[assignment]
         self._row(
             'data, schedule, hooks',
             student.name,
-            "the student's; the config has no train_dataloader",
+            "the student's; the config names no data set",
         )
 
     def _check_left_over(self, student: Network) -> None:
@@ -387,7 +396,9 @@ class _Completion:
 
     def _has_hook(self, ending: str) -> bool:
         hooks = [*(self.cfg.get('custom_hooks') or []), *self.cfg.default_hooks.values()]
-        return any(isinstance(h, Mapping) and str(h.get('type')).endswith(ending) for h in hooks)
+        return any(
+            isinstance(h, Mapping) and type_name(h.get('type')).endswith(ending) for h in hooks
+        )
 
     def _imports(self) -> None:
         imports = self.cfg.get('custom_imports') or {}
@@ -409,6 +420,16 @@ def _check_losses(distiller: Mapping[str, Any], made: Mapping[str, Any], method:
                 f'makes {first_few(made)}'
                 f'{did_you_mean(name, made, 0.9) or "; name one of these, or give the loss a type."}'
             )
+
+
+@contextmanager
+def _imports_kept() -> Iterator[None]:
+    """Lets what a config of Python imports stay as it is in merging: a class itself could not be written to a file."""
+    before, ConfigDict.lazy = ConfigDict.lazy, True
+    try:
+        yield
+    finally:
+        ConfigDict.lazy = before
 
 
 def _by(size: Size) -> str:

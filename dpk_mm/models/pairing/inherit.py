@@ -19,6 +19,8 @@ _NEVER = ('backbone', 'data_preprocessor')
 def inheritable(student: Look, teacher: Look, same_classes: bool) -> list[str]:
     """The parts at the top of both models whose weights have equal names and shapes (FGD's inheriting strategy).
 
+    With the parts of a DETR go the parameters beside them.
+
     Args:
         student: Of the student.
         teacher: Of the teacher.
@@ -38,8 +40,10 @@ def inheritable(student: Look, teacher: Look, same_classes: bool) -> list[str]:
             if name not in (*_NEVER, 'neck') and (own[name] or name in _TOGETHER)
         ]
         whole = student.kind == teacher.kind and all(n in fitting for n in group if own[n])
-        loose = _loose(student) == _loose(teacher)
-        fitting = [n for n in fitting if n not in group or (whole and loose)]
+        loose = _loose(student)
+        taken = whole and loose == _loose(teacher)
+        fitting = [n for n in fitting if n not in group or taken]
+        fitting += loose if taken else []
     return fitting
 
 

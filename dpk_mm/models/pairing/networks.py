@@ -15,6 +15,7 @@ from mmengine.hub import get_config
 from mmengine.utils import get_installed_path
 
 from ...checkpoint.student_config import student_config
+from ...checkpoint.type_names import type_name, type_scopes
 from ...errors import UsageError, nearest, without_period
 
 SCOPES = ('mmdet', 'mmpretrain')
@@ -79,7 +80,7 @@ def read_network(value: Any, key: str, default_scope: str | None) -> Network:
         if top and not model.get('data_preprocessor'):
             model.data_preprocessor = with_type(top, scope)
     elif isinstance(value, Mapping) and 'type' in value:
-        model = ConfigDict(copy.deepcopy(dict(value)))
+        model = ConfigDict(copy.deepcopy(value))
         network = Network(key, model, _scope_of(model, default_scope))
     else:
         raise UsageError(
@@ -88,8 +89,8 @@ def read_network(value: Any, key: str, default_scope: str | None) -> Network:
         )
     if network.scope not in SCOPES:
         raise UsageError(
-            f'{key} is a {network.model.type} of {network.scope or "no known package"}, but a detector of mmdet or a '
-            "classifier of mmpretrain was expected; set _scope_='mmdet' or 'mmpretrain' in it if it is one."
+            f'{key} is a {type_name(network.model.type)} of {network.scope or "no known package"}, but a detector of '
+            "mmdet or a classifier of mmpretrain was expected; set _scope_='mmdet' or 'mmpretrain' in it if it is one."
         )
     network.model._scope_ = network.scope
     return network
@@ -122,7 +123,7 @@ def without_scope(value: Any) -> Any:
 
 def with_type(preprocessor: Mapping[str, Any], scope: str) -> ConfigDict:
     """A preprocessor that stands at the top of a config, with the type that mmpretrain's classifiers fill in."""
-    settings = ConfigDict(copy.deepcopy(dict(preprocessor)))
+    settings = ConfigDict(copy.deepcopy(preprocessor))
     if 'type' not in settings and scope == 'mmpretrain':
         settings.type = 'ClsDataPreprocessor'
     return settings
@@ -130,9 +131,9 @@ def with_type(preprocessor: Mapping[str, Any], scope: str) -> ConfigDict:
 
 def _scope_of(model: Mapping[str, Any], default: str | None) -> str:
     scope = model.get('_scope_')
-    kind = str(model.get('type', ''))
-    if scope is None and '.' in kind:
-        scope = kind.partition('.')[0]
+    if scope is None:
+        found = type_scopes(model.get('type', ''))
+        scope = next((place for place in found if place in SCOPES), found[0] if found else None)
     return str(scope or default or '')
 
 

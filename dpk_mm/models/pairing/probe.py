@@ -16,6 +16,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ...checkpoint.pretrained import remove_pretrained
+from ...checkpoint.type_names import type_name
 from ...errors import UsageError, first_few, without_period
 from ..teacher.input_size import expected_size, network_of
 from .networks import Network
@@ -116,7 +117,8 @@ def build(network: Network) -> nn.Module:
             model = MODELS.build(ConfigDict(cfg))
         except Exception as error:
             raise UsageError(
-                f'{network.key}: {network.name or network.model.type} cannot be built: {without_period(error)}.'
+                f'{network.key}: {network.name or type_name(network.model.type)} cannot be built: '
+                f'{without_period(error)}.'
             ) from error
     return model.eval()
 
@@ -229,7 +231,7 @@ def _run_on(
             for handle in handles:
                 handle.remove()
     raise UsageError(
-        f'{network.key}: {network.name or network.model.type} cannot be run on images of '
+        f'{network.key}: {network.name or type_name(network.model.type)} cannot be run on images of '
         f'{used[0]}x{used[1]}: {without_period(error)}.'
     ) from error
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...checkpoint.type_names import type_name
+
 Size = tuple[int, int]
 
 # What puts images together or beside a margin, before the step that gives the network's size.
@@ -35,7 +37,7 @@ def padded(size: Size, preprocessor: Mapping[str, Any] | None) -> Size:
     """The size with the padding of a batch by a ``data_preprocessor``."""
     settings = preprocessor or {}
     for step in settings.get('batch_augments') or ():
-        if isinstance(step, Mapping) and step.get('type', '').endswith('BatchFixedSizePad'):
+        if isinstance(step, Mapping) and type_name(step.get('type')) == 'BatchFixedSizePad':
             fixed = step.get('size', size)
             size = (max(size[0], fixed[0]), max(size[1], fixed[1]))
     return _round_up(size, settings.get('pad_size_divisor') or 1)
@@ -49,7 +51,7 @@ def _after(pipeline: Sequence[Any], size: Size | None) -> Size | None:
 
 
 def _step(step: Mapping[str, Any], size: Size | None) -> Size | None:
-    kind = str(step.get('type', '')).rpartition('.')[2]
+    kind = type_name(step.get('type'))
     if any(name in kind for name in _COMPOSING):
         return size
     inner = step.get('transforms')

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os.path as osp
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
-from torch import nn
+from torch import Tensor, nn
 
+from dpk_mm.checkpoint.pretrained import is_pretrained
 from dpk_mm.checkpoint.student import STUDENT_PREFIX
 from dpk_mm.checkpoint.weights import load_exactly, select_weights
 from dpk_mm.compat.checkpoint import load_checkpoint_file
@@ -42,7 +43,7 @@ def pretrained_file(init_cfg: Any) -> str | None:
         File, URL or model-zoo scheme; None where it names none, or a part of a larger checkpoint (``prefix``).
     """
     for cfg in init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]:
-        if isinstance(cfg, Mapping) and cfg.get('type') == 'Pretrained' and not cfg.get('prefix'):
+        if is_pretrained(cfg) and not cfg.get('prefix'):
             return cfg.get('checkpoint')
     return None
 
@@ -137,7 +138,8 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]
     Args:
         student: Changed in place.
         teacher: Loaded before.
-        parts: Module names such as 'neck', 'rpn_head', 'roi_head' or 'neck.fpn_convs'.
+        parts: Module names such as 'neck', 'rpn_head', 'roi_head' or 'neck.fpn_convs', and names of parameters or
+            buffers such as 'level_embed'.
 
     Raises:
         UsageError: (a ValueError) If a part is missing on either side or its weights differ in name or shape.
@@ -145,17 +147,17 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]
     for part in parts:
         sides = {}
         for side, model in (('student', student), ('teacher', teacher)):
-            module = dict(model.named_modules()).get(part) if part else None
-            if module is None:
-                known = ', '.join(name for name, _ in model.named_children())
+            sides[side] = _part(model, part)
+            if sides[side] is None:
+                loose = (name for name, _ in model.named_parameters(recurse=False))
+                known = ', '.join([*(name for name, _ in model.named_children()), *loose])
                 raise UsageError(
                     f'inherit: the {side} has no part {part!r}; its parts are {known}.'
                 )
-            sides[side] = module
-        own, given = sides['student'].state_dict(), sides['teacher'].state_dict()
-        wrong = [f'{part}.{k} is only in one of them' for k in own.keys() ^ given.keys()]
+        own, given = (_weights(sides[side], part) for side in ('student', 'teacher'))
+        wrong = [f'{k} is only in one of them' for k in own.keys() ^ given.keys()]
         wrong += [
-            f'{part}.{k} is {tuple(own[k].shape)} in the student and {tuple(given[k].shape)} in the teacher'
+            f'{k} is {tuple(own[k].shape)} in the student and {tuple(given[k].shape)} in the teacher'
             for k in own.keys() & given.keys()
             if own[k].shape != given[k].shape
         ]
@@ -164,4 +166,17 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, parts: Sequence[str]
                 f"inherit: {part!r} of the student cannot start from the teacher's: "
                 f'{first_few(sorted(wrong))}; take {part!r} out of inherit, or give both the same widths.'
             )
-        sides['student'].load_state_dict(given)
+        if isinstance(sides['student'], nn.Module):
+            sides['student'].load_state_dict(sides['teacher'].state_dict())
+        else:
+            sides['student'].copy_(sides['teacher'])
+
+
+def _part(model: nn.Module, name: str) -> nn.Module | Tensor | None:
+    """A module by its name, or else a parameter or buffer, which shares its memory with the model's."""
+    module = dict(model.named_modules()).get(name) if name else None
+    return model.state_dict().get(name) if module is None else module
+
+
+def _weights(part: nn.Module | Tensor, name: str) -> dict[str, Tensor]:
+    return part.state_dict(prefix=f'{name}.') if isinstance(part, nn.Module) else {name: part}

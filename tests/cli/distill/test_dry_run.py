@@ -2,7 +2,9 @@
 
 import pytest
 
+from dpk_mm.cli.distill import dry_run as module
 from dpk_mm.cli.distill.dry_run import dry_run
+from dpk_mm.errors import UsageError
 from tests.helpers.data_sets import write_class_folders
 
 STUDENT = """
@@ -73,3 +75,26 @@ def test_what_does_not_work_is_one_sentence(configs, capsys):
     with pytest.raises(SystemExit) as error:
         dry_run(str(folder / 'distill.py'), str(folder / 'dry'))
     assert str(error.value).startswith("dry run: teacher_ckpt: 'nowhere.pth' does not exist")
+
+
+def test_the_weights_that_a_training_starts_from_are_left_out(configs, monkeypatch):
+    folder = configs()
+    text = (folder / 'student.py').read_text()
+    (folder / 'student.py').write_text(f"{text}load_from = 'https://nowhere/start.pth'\n")
+
+    def stop(cfg):
+        raise UsageError(f'load_from is {cfg.load_from}')
+
+    monkeypatch.setattr(module, 'build_runner', stop)
+    with pytest.raises(SystemExit, match='load_from is None'):
+        dry_run(str(folder / 'student.py'), str(folder / 'dry'))
+
+
+def test_a_schedule_that_would_begin_after_the_end(configs):
+    """Six images, two a batch: the whole training has 200 times three iterations."""
+    folder = configs()
+    text = (folder / 'student.py').read_text()
+    schedule = dict(type='PolyLR', by_epoch=False, begin=5000)
+    (folder / 'student.py').write_text(f'{text}param_scheduler = [{schedule!r}]\n')
+    with pytest.raises(SystemExit, match=r'PolyLR .* begins at iteration 5000, .* \(at 600\)'):
+        dry_run(str(folder / 'student.py'), str(folder / 'dry'))

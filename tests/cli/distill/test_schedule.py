@@ -3,7 +3,13 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from dpk_mm.cli.distill.schedule import set_batch, set_ends, set_epochs, set_machine
+from dpk_mm.cli.distill.schedule import (
+    check_begins,
+    set_batch,
+    set_ends,
+    set_epochs,
+    set_machine,
+)
 from dpk_mm.errors import UsageError
 from dpk_mm.models.pairing.zoo import find_config
 
@@ -163,6 +169,53 @@ def test_warm_up_takes_no_more_than_a_tenth():
     assert rows[-1].what == 'warm-up'
     cfg = read('retinanet_r18_fpn_1x_coco')
     assert set_epochs(cfg, None, 10**6) == []
+
+
+def test_a_constant_warm_up_is_shortened_and_what_follows_begins_earlier():
+    cfg = read('shufflenet-v1-1x_16xb64_in1k')  # a tenth of the rate for 5000 iterations
+    set_epochs(cfg, None, 640)  # 10 iterations an epoch, 3000 in all
+    warm_up, main = cfg.param_scheduler
+    assert (warm_up.end, main.begin) == (300, 300)
+    assert rates(warm_up, 301)[298:] == pytest.approx([0.1, 1, 1])
+    schedules = [
+        dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=500),
+        dict(type='CosineAnnealingLR', T_max=500, by_epoch=False, begin=500, end=1000),
+        dict(type='MultiStepLR', milestones=[100, 300], by_epoch=False, begin=500, end=1000),
+    ]
+    loop = dict(type='IterBasedTrainLoop', max_iters=1000)
+    cfg = Config(dict(train_cfg=loop, param_scheduler=schedules, train_dataloader={}))
+    set_epochs(cfg, None, 50)
+    warm_up, cosine, steps = cfg.param_scheduler
+    assert warm_up.end == cosine.begin == steps.begin == 100
+    assert cosine.T_max == 900  # its end stays where it was, and so do the steps
+    assert steps.milestones == [500, 700]
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'loop', 'place'),
+    [
+        (dict(by_epoch=False, begin=60), dict(max_epochs=3), 'iteration 60, .* 60'),
+        (dict(by_epoch=False, begin=50), dict(max_iters=50), 'iteration 50, .* 50'),
+        (dict(by_epoch=False, begin=9, end=9), dict(max_epochs=3), 'iteration 9, .* 9'),
+        (dict(begin=3), dict(max_epochs=3), 'epoch 3, .* 3'),
+        (dict(begin=1), dict(max_iters=50), 'epoch 1, .* 1'),
+    ],
+)
+def test_a_schedule_that_begins_after_the_end(schedule, loop, place):
+    cfg = Config(dict(param_scheduler=dict(type='PolyLR', **schedule), train_cfg=loop))
+    with pytest.raises(UsageError, match=f'^the config: PolyLR of .* begins at {place}'):
+        check_begins(cfg, lambda: 60)
+    cfg.param_scheduler.begin -= 1
+    check_begins(cfg, lambda: 60)
+
+
+def test_the_iterations_of_a_training_are_asked_for_only_where_they_matter():
+    cfg = read('retinanet_r18_fpn_1x_coco')
+    check_begins(cfg, lambda: pytest.fail('a data set would be read for it'))
+    cfg = read('shufflenet-v1-1x_16xb64_in1k')
+    check_begins(cfg)
+    with pytest.raises(UsageError, match=r'PolyLR .* begins at iteration 2, .* \(at 2\)'):
+        set_epochs(cfg, 1, 100)
 
 
 def test_loops_of_iterations():

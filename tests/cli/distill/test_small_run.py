@@ -1,5 +1,9 @@
+from types import SimpleNamespace
+
+import pytest
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.dataset import InfiniteSampler
+from mmengine.registry import DATASETS, HOOKS, DefaultScope
 
 from dpk_mm.cli.distill.small_run import small_config
 from dpk_mm.models.pairing.zoo import find_config
@@ -17,7 +21,8 @@ def test_some_batches_of_one_epoch():
     assert small.train_dataloader.dataset.dataset.indices == 4  # two batches of two
     assert small.val_dataloader.dataset.indices == 4
     assert small.train_cfg.max_epochs == 1
-    assert small.custom_hooks == cfg.custom_hooks and small.param_scheduler == cfg.param_scheduler
+    assert [hook.type for hook in small.custom_hooks] == [hook.type for hook in cfg.custom_hooks]
+    assert small.param_scheduler == cfg.param_scheduler
     assert 'indices' not in cfg.train_dataloader.dataset.dataset
 
 
@@ -57,3 +62,51 @@ def test_images_from_all_over_the_data(tmp_path):
 def test_repeated_data_sets_are_run_once():
     cfg = read('faster-rcnn_r50_fpn_1x_voc0712')
     assert small_config(cfg, 2).train_dataloader.dataset.times == 1
+
+
+@pytest.mark.parametrize('kind', [None, 'mmengine.InfiniteSampler', InfiniteSampler])
+def test_a_sampler_of_a_loop_of_iterations_is_replaced(kind):
+    """The epoch would never end."""
+    cfg = read('retinanet_r50_fpn_90k_coco')
+    assert cfg.train_dataloader.sampler.type == 'InfiniteSampler'
+    if kind is not None:
+        cfg.train_dataloader.sampler = dict(type=kind, seed=1)
+    sampler = small_config(cfg, 2).train_dataloader.sampler
+    assert sampler == dict(type='DefaultSampler', shuffle=True)
+
+
+def test_any_other_sampler_stays():
+    cfg = read('retinanet_r18_fpn_1x_coco')
+    cfg.train_dataloader.sampler = dict(type='ClassAwareSampler', num_sample_class=1)
+    assert small_config(cfg, 2).train_dataloader.sampler == cfg.train_dataloader.sampler
+
+
+@pytest.mark.parametrize(('epochs', 'switched'), [(300, False), (10, True)])
+def test_the_mode_of_the_last_epochs_is_that_of_the_training(epochs, switched):
+    """The hook counts back from the last epoch, and here the first one is the last."""
+    cfg = read('yolox_tiny_8xb8-300e_coco')  # the last 15
+    cfg.train_cfg.max_epochs = epochs
+    small = small_config(cfg, 2)
+    settings = dict(next(h for h in small.custom_hooks if 'num_last_epochs' in h))
+    settings.pop('priority')  # which the Runner takes out
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        hook = HOOKS.build(settings)
+    runner = SimpleNamespace(
+        epoch=0,
+        max_epochs=small.train_cfg.max_epochs,
+        train_dataloader=SimpleNamespace(
+            dataset=SimpleNamespace(update_skip_type_keys=lambda keys: None)
+        ),
+        model=SimpleNamespace(bbox_head=SimpleNamespace(use_l1=False)),
+        logger=SimpleNamespace(info=lambda line: None),
+    )
+    hook.before_train_epoch(runner)
+    assert runner.model.bbox_head.use_l1 is switched
+
+
+def test_the_weights_that_a_training_starts_from_stay():
+    """Gradients are measured on them."""
+    cfg = read('retinanet_r18_fpn_1x_coco')
+    cfg.load_from, cfg.resume = 'start.pth', True
+    small = small_config(cfg, 2)
+    assert (small.load_from, small.resume) == ('start.pth', False)

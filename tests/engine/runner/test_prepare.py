@@ -1,7 +1,9 @@
 import copy
 
 import pytest
+from mmdet.engine.hooks import DetVisualizationHook
 from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper, ApexOptimWrapper, OptimWrapper
 
 from dpk_mm.cli.options import load_config
 from dpk_mm.engine.runner.prepare import named_for_test, prepare_config, prepare_test_config
@@ -104,6 +106,16 @@ def test_amp(config_file, gpu):
         prepare_config(cfg, amp=True)
 
 
+def test_amp_of_a_class(config_file, gpu):
+    """As configs of Python import it."""
+    cfg = load_config(config_file)
+    cfg.optim_wrapper.type = OptimWrapper
+    assert prepare_config(cfg, amp=True).optim_wrapper.type == 'AmpOptimWrapper'
+    cfg.optim_wrapper.type = ApexOptimWrapper
+    with pytest.raises(UsageError, match='has ApexOptimWrapper'):
+        prepare_config(cfg, amp=True)
+
+
 @pytest.mark.parametrize(
     'amp, expected',
     [
@@ -180,13 +192,14 @@ def test_bf16_without_gpu(config_file, cpu):
     ('settings', 'expected', 'words'),
     [
         (dict(loss_scale='dynamic'), 'OptimWrapper', 'float32'),
+        (dict(type=AmpOptimWrapper), 'OptimWrapper', 'float32'),
         (dict(dtype='bfloat16'), 'mmrazor.CPUAmpOptimWrapper', 'bfloat16'),
     ],
 )
 def test_amp_of_a_config_without_a_gpu(config_file, cpu, capsys, settings, expected, words):
     optimizer = dict(type='SGD', lr=0.1)
     cfg = load_config(config_file)
-    cfg.optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer, **settings)
+    cfg.optim_wrapper = dict(dict(type='AmpOptimWrapper', optimizer=optimizer), **settings)
     prepare_config(cfg)
     assert cfg.optim_wrapper == dict(type=expected, optimizer=optimizer)
     assert f'{expected} is used, {words}' in capsys.readouterr().err
@@ -261,6 +274,10 @@ def test_test_config_is_the_students_and_loads_nothing_by_itself(config_file):
     [
         (
             'mmdet.DetVisualizationHook',
+            dict(draw=True, show=True, wait_time=5, test_out_dir='pictures'),
+        ),
+        (
+            DetVisualizationHook,
             dict(draw=True, show=True, wait_time=5, test_out_dir='pictures'),
         ),
         (

@@ -122,6 +122,23 @@ def test_the_losses_are_those_of_the_live_teacher(cfg, tmp_path, monkeypatch):
     assert store(cfg, tmp_path / 'logits').manifest == logits.manifest
 
 
+def test_the_preprocessor_at_the_top_is_used(cfg, tmp_path):
+    """As in the training, where the Runner gives it to the model."""
+    settings = cfg.model.architecture.pop('data_preprocessor')
+    cfg.model.teacher.pop('data_preprocessor')
+    found = {}
+    for place in ('model', 'top', 'none'):
+        own = copy.deepcopy(cfg)
+        if place == 'model':
+            own.model.data_preprocessor = settings
+        elif place == 'top':
+            own.data_preprocessor = settings
+        store(own, tmp_path / place, passes=1)
+        found[place] = np.load(tmp_path / place / 'values.npy')
+    np.testing.assert_array_equal(found['top'], found['model'])
+    assert not np.allclose(found['top'], found['none'], atol=0.1)
+
+
 def test_what_was_ended_goes_on_with_the_same_images(cfg, tmp_path, monkeypatch):
     whole = store(cfg, tmp_path / 'whole')
     monkeypatch.setattr(module, 'SAVE_EVERY', 1)

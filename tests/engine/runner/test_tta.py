@@ -1,4 +1,5 @@
 import pytest
+from mmdet.datasets.transforms import PackDetInputs
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -31,8 +32,9 @@ def pipelines(cfg):
     return first.pipeline, second.dataset.pipeline
 
 
-def test_what_mmdet_does_by_default():
-    cfg = prepare_test_config(config(), tta=True)
+@pytest.mark.parametrize('pack', ['PackDetInputs', PackDetInputs])
+def test_what_mmdet_does_by_default(pack):
+    cfg = prepare_test_config(config(pack=pack), tta=True)
     init_default_scope('mmdet')
     assert MODELS.get(cfg.model.type).__name__ == 'DetTTAModel'
     assert cfg.model.module == dict(type='Student')

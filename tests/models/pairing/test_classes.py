@@ -1,4 +1,5 @@
 import pytest
+from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 
 from dpk_mm.models.pairing.classes import class_names, first_difference
@@ -16,6 +17,22 @@ def test_those_of_the_data_set():
     found = class_names(cfg(type='CocoDataset'))
     assert len(found) == 80
     assert found[0] == 'person'
+
+
+def test_those_of_a_data_set_given_as_its_class():
+    assert class_names(cfg(type=CocoDataset)) == list(CocoDataset.METAINFO['classes'])
+
+
+def test_those_that_mmpretrains_data_sets_are_given(tmp_path):
+    """As its BaseDataset has it: before those of the class, after those of metainfo."""
+    given = dict(type='mmpretrain.ImageNet', classes=('a', 'b'))
+    assert class_names(cfg(**given)) == ['a', 'b']
+    assert class_names(cfg(**given, metainfo=dict(classes=['x', 'y']))) == ['x', 'y']
+    file = tmp_path / 'names.txt'
+    given['classes'] = str(file)
+    assert class_names(cfg(**given)) is None  # of a teacher that was trained elsewhere
+    file.write_text('a b\nc\n')
+    assert class_names(cfg(**given)) == ['a b', 'c']
 
 
 def test_those_of_a_wrapped_one():

@@ -202,6 +202,56 @@ def test_data_of_a_named_student():
     assert done.cfg.model.teacher_ckpt.startswith('https://')
 
 
+def test_settings_of_a_loader_without_a_data_set_change_the_students(two_lines):
+    student = Config.fromfile('student.py')
+    student.work_dir = 'work_dirs/student'
+    student.train_dataloader.dataset.type = 'Own'
+    student.dump('student.py')
+    short = config('student.py', 'teacher.py', 'kd')
+    short.train_dataloader = dict(batch_size=2, dataset=dict(data_root='here'))
+    done = complete(short).cfg
+    resize = dict(type='Resize', scale=(64, 64))
+    dataset = dict(type='Own', data_root='here', pipeline=[resize])
+    assert done.train_dataloader == dict(batch_size=2, dataset=dataset)
+    assert 'work_dir' not in done  # it would train where the student alone was trained
+
+
+LAZY = """
+from dpk_mm.models import DPKDistill, KDLoss
+from mmpretrain.datasets import CustomDataset
+from mmpretrain.models import ImageClassifier
+
+model = dict(
+    type=DPKDistill, method='kd', teacher_ckpt=None,
+    architecture=dict(type=ImageClassifier, **{student!r}),
+    teacher=dict(type=ImageClassifier, **{teacher!r}),
+    distiller=dict(distill_losses=dict(loss_kd=dict(type=KDLoss, tau=9.0))))
+train_dataloader = dict(
+    batch_size=4, dataset=dict(type=CustomDataset, pipeline=[dict(type='Resize', scale=(64, 64))]))
+"""
+
+
+def test_classes_in_a_config_of_python(tmp_path):
+    student, teacher = (
+        {key: value for key, value in classifier(width).items() if key not in ('type', '_scope_')}
+        for width in (8, 16)
+    )
+    file, written = tmp_path / 'lazy.py', tmp_path / 'written.py'
+    file.write_text(LAZY.format(student=student, teacher=teacher))
+    short = Config.fromfile(file)
+    assert is_short(short)
+    done = complete(short)
+    assert [row[:2] for row in done.rows][:2] == [
+        ('student', 'ImageClassifier'),
+        ('teacher', 'ImageClassifier'),
+    ]
+    # the Runner writes it to the work folder, which a class would not let it do
+    done.cfg.dump(written)
+    for model in (done.cfg.model, Config.fromfile(written).model):
+        assert (model.type, model.architecture._scope_) == ('DPKDistill', 'mmpretrain')
+        assert MODELS.build(model).distiller.distill_losses['loss_kd'].tau == 9.0
+
+
 @pytest.mark.parametrize(
     ('change', 'words'),
     [

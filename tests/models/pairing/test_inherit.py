@@ -32,3 +32,14 @@ def test_a_transformer_is_taken_whole_or_not_at_all():
 def test_classifiers_inherit_nothing():
     own = look('ImageClassifier', 'classifier', backbone=(4,), head=(3,))
     assert inheritable(own, own, True) == []
+
+
+def test_parameters_beside_a_transformer_go_with_it():
+    """Deformable DETR's embedding of the levels: what encoder and decoder have learnt is of no use without it."""
+    parts = dict(neck=(8,), encoder=(2,), decoder=(2,), bbox_head=(3,))
+    own, other = look('DINO', **parts), look('DINO', **parts)
+    own.shapes['level_embed'] = other.shapes['level_embed'] = (4, 2)
+    assert inheritable(own, other, True) == [*parts, 'level_embed']
+    assert inheritable(own, other, False) == ['neck']
+    other.shapes['level_embed'] = (5, 2)
+    assert inheritable(own, other, True) == ['neck']

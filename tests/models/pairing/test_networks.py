@@ -1,4 +1,6 @@
 import pytest
+from mmdet.models import RetinaNet
+from torch import nn
 
 from dpk_mm.errors import UsageError
 from dpk_mm.models.pairing.networks import (
@@ -32,6 +34,16 @@ def test_a_config_that_is_given():
 def test_the_scope_of_a_type():
     kind = dict(type='mmpretrain.TimmClassifier', model_name='resnet18')
     assert read_network(kind, 'model.teacher', 'mmdet').scope == 'mmpretrain'
+
+
+class Own(RetinaNet):
+    pass
+
+
+@pytest.mark.parametrize('kind', [RetinaNet, Own])
+def test_the_scope_of_a_class(kind):
+    network = read_network(dict(MODEL, type=kind), 'model.teacher', 'mmpretrain')
+    assert (network.scope, network.model.type) == ('mmdet', kind)
 
 
 def test_the_form_of_mmrazor():
@@ -78,6 +90,7 @@ def test_a_file_and_a_student_in_it(tmp_path):
         ('nowhere.py', 'there is no config nowhere.py'),
         (3, 'model.teacher is 3, but the config of a model'),
         (dict(type='UNet'), 'of no known package'),
+        (dict(type=nn.Linear), 'model.teacher is a Linear of torch, but'),
     ],
 )
 def test_refused(value, words):

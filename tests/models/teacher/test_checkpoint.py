@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.model import PretrainedInit
 from torch import nn
 
 import dpk_mm  # noqa: F401
@@ -12,6 +13,7 @@ from dpk_mm.models.teacher.checkpoint import (
     load_initial_student,
     load_teacher,
     missing_teacher,
+    pretrained_file,
 )
 
 
@@ -118,6 +120,13 @@ def test_remote(path, expected):
     assert is_remote(path) is expected
 
 
+@pytest.mark.parametrize('kind', ['Pretrained', 'mmengine.PretrainedInit', PretrainedInit])
+def test_the_file_of_an_init_cfg(kind):
+    init = dict(type=kind, checkpoint='a.pth')
+    assert pretrained_file([dict(type='Normal', std=0.1), init]) == 'a.pth'
+    assert pretrained_file(dict(init, prefix='backbone.')) is None
+
+
 def test_parts_start_from_the_teachers_and_the_rest_stays():
     student, teacher = Net(), Net()
     before = student.backbone[0].weight.clone()
@@ -128,6 +137,30 @@ def test_parts_start_from_the_teachers_and_the_rest_stays():
     with torch.no_grad():
         student.neck.weight.add_(1)
     assert torch.allclose(student.neck.weight, teacher.neck.weight + 1)
+
+
+def test_a_parameter_or_buffer_starts_from_the_teachers():
+    student, teacher = Net(), Net()
+    for net, value in ((student, 0.0), (teacher, 2.0)):
+        net.level_embed = nn.Parameter(torch.full((4, 3), value))
+        net.backbone[1].running_mean.fill_(value)
+    weight = student.neck.weight.clone()
+    inherit_weights(student, teacher, ['level_embed', 'backbone.1.running_mean', 'neck.bias'])
+    assert student.level_embed.eq(2).all() and student.backbone[1].running_mean.eq(2).all()
+    assert student.level_embed.requires_grad and student.level_embed is not teacher.level_embed
+    assert torch.equal(student.neck.bias, teacher.neck.bias)
+    assert torch.equal(student.neck.weight, weight)
+    with pytest.raises(UsageError, match='its parts are backbone, neck, level_embed'):
+        inherit_weights(student, teacher, ['head'])
+    teacher.level_embed = nn.Parameter(torch.ones(5, 3))
+    with pytest.raises(
+        UsageError, match=r'level_embed is \(4, 3\) in the student and \(5, 3\) in the teacher'
+    ):
+        inherit_weights(student, teacher, ['level_embed'])
+    del teacher.level_embed
+    teacher.level_embed = nn.Linear(3, 4, bias=False)
+    with pytest.raises(UsageError, match=r'level_embed.* is only in one of them'):
+        inherit_weights(student, teacher, ['level_embed'])
 
 
 def test_parts_that_cannot_be_inherited():
