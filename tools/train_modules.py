@@ -32,7 +32,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = prepare_config(read_config(args.config, args.cfg_options), teacher_ckpt=args.teacher_ckpt)
+    cfg = prepare_config(
+        read_config(args.config, args.cfg_options, args.teacher_ckpt),
+        teacher_ckpt=args.teacher_ckpt,
+    )
     set_random_seed(args.seed)
     model = build_model(cfg)
     dpk_losses(model, args.config)  # before the teacher is read

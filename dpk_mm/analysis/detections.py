@@ -162,7 +162,7 @@ def _common_classes(configs: Mapping[str, str | os.PathLike[str]]) -> tuple[str,
     """
     found: dict[str, tuple[str, ...]] = {}
     for heading, config in configs.items():
-        classes = class_names(_dataset_meta(read_config(config)))
+        classes = class_names(_dataset_meta(read_config(config, with_teacher=False)))
         if classes:
             found[heading] = tuple(classes)
     for heading, classes in found.items():

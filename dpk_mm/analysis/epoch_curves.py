@@ -11,9 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..errors import UsageError
 from .loading import PathLike
-from .training_curves import COLOURS, MASK_RATIO_PREFIX, SIMILARITY_PREFIX, Scalars
-
-_MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
+from .training_curves import MASK_RATIO_PREFIX, SIMILARITY_PREFIX, Scalars, line_style
 
 
 def epoch_means(scalars: Scalars, prefix: str) -> dict[str, list[float | None]]:
@@ -83,10 +81,9 @@ def plot_epochs(runs: Mapping[str, Scalars], path: PathLike, title: str = '') ->
                 axis.plot(
                     np.arange(1, len(curve) + 1),
                     curve,
-                    color=COLOURS[index % len(COLOURS)],
-                    marker=_MARKERS[index % len(_MARKERS)],
                     markersize=3,
                     label=name,
+                    **line_style(index),
                 )
             axis.grid(alpha=0.3)
             axis.spines[['top', 'right']].set_visible(False)

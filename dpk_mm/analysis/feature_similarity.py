@@ -5,6 +5,7 @@ The paper takes 12,800 validation images in batches of 32, one value for each ba
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from ..engine.datasets.replay_dataset import seeded
 from ..engine.runner.prepare import prepare_config
 from ..errors import UsageError, did_you_mean, first_few
 from ..functional.similarity import (
@@ -183,7 +185,10 @@ def similarity(student: Tensor, teacher: Tensor, metric: str, samples: str = 'im
 
 
 def image_loader(cfg: Config, part: str, batch_size: int | None = None) -> Any:
-    """The dataloader of a part without shuffling, in this process; a last batch that is not full is dropped.
+    """The dataloader of a part in this process; a last batch that is not full is dropped.
+
+    The images are shuffled, since many sets are sorted by class, and batches of one class say little. The order is that
+    of a fixed seed, the same for each loader and each pass over it.
 
     Raises:
         UsageError: If the config has no such dataloader.
@@ -193,7 +198,7 @@ def image_loader(cfg: Config, part: str, batch_size: int | None = None) -> Any:
         raise UsageError(f'the config has no {part}_dataloader: choose another part.')
     loader = dict(
         loader,
-        sampler=dict(type='DefaultSampler', shuffle=False),
+        sampler=dict(type='DefaultSampler', shuffle=True, seed=0),
         num_workers=0,
         persistent_workers=False,
         drop_last=True,
@@ -228,7 +233,7 @@ def measure_similarity(
         metric: One of ``METRICS``.
         modules: ``dict(student=[...], teacher=[...])`` of names of modules; by default what the config records.
         samples: One of ``SAMPLES``, for CKA.
-        part: One of ``PARTS``, the dataloader; without shuffling.
+        part: One of ``PARTS``, the dataloader; each student sees the same images in the same order, augmented alike.
         batches: How many at most, at least 1.
         batch_size: Images of a batch.
         options: ``--cfg-options``.
@@ -238,7 +243,8 @@ def measure_similarity(
         One item for each student and stage.
 
     Raises:
-        UsageError: If an argument is unknown, a checkpoint does not fit, or the stages cannot be compared.
+        UsageError: If an argument is unknown, a checkpoint does not fit, the stages cannot be compared, or a similarity
+            is not finite.
     """
     for what, value, known in (
         ('metric', metric, METRICS),
@@ -252,7 +258,7 @@ def measure_similarity(
             f'at least one student, batch and image are needed, but found {len(students)} students, {batches} '
             f'batches of {batch_size}.'
         )
-    cfg = prepare_config(read_config(config, options), teacher_ckpt=teacher_ckpt)
+    cfg = prepare_config(read_config(config, options, teacher_ckpt), teacher_ckpt=teacher_ckpt)
     if 'teacher' not in cfg.model or 'architecture' not in cfg.model:
         raise UsageError(f'{_name(config)} has no teacher: give the config of a distillation.')
     modules = modules or recorded_modules(cfg)
@@ -268,15 +274,38 @@ def measure_similarity(
         for name, checkpoint in students.items():
             load_student_weights(model.student, checkpoint)
             values: dict[str, list[float]] = {}
-            for batch in islice(loader, batches):
-                for stage, pair in pair_of_stages(model, taps, batch).items():
-                    values.setdefault(stage, []).append(_of_stage(stage, *pair, metric, samples))
+            with seeded(0):  # or augmentations would differ between the students
+                for batch in islice(loader, batches):
+                    for stage, pair in pair_of_stages(model, taps, batch).items():
+                        value = _of_stage(stage, *pair, metric, samples)
+                        values.setdefault(stage, []).append(value)
             if not values:
                 raise UsageError(
                     f'the {part} part has less than {batch_size} images: take a smaller --batch-size.'
                 )
-            found += [StageSimilarity(name, stage, of_stage) for stage, of_stage in values.items()]
+            of_student = [StageSimilarity(name, stage, its) for stage, its in values.items()]
+            check_finite(of_student)
+            found += of_student
     return found
+
+
+def check_finite(found: Sequence[StageSimilarity]) -> None:
+    """Looks for values that neither a mean nor a scale of colours can be made of.
+
+    Args:
+        found: Similarities of students.
+
+    Raises:
+        UsageError: If a value is not finite.
+    """
+    for item in found:
+        for number, value in enumerate(item.values, 1):
+            if not math.isfinite(value):
+                raise UsageError(
+                    f'student {item.student}, stage {item.stage}: the similarity of batch {number} is {value}, since a '
+                    'feature there is not finite, or the same for all samples; check the checkpoint, or name other '
+                    '--modules.'
+                )
 
 
 def pair_of_stages(

@@ -18,6 +18,7 @@ import torch
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ..engine.datasets.replay_dataset import seeded
 from ..engine.runner.prepare import prepare_config
 from ..errors import UsageError
 from ..models.losses import DPKLoss
@@ -147,7 +148,7 @@ def measure_hybrid_error(
         raise UsageError(
             f'at least one batch and ratios in [0, 1] are needed, but found {batches} and {list(ratios)}.'
         )
-    cfg = prepare_config(read_config(config, options), teacher_ckpt=teacher_ckpt)
+    cfg = prepare_config(read_config(config, options, teacher_ckpt), teacher_ckpt=teacher_ckpt)
     model = build_model(cfg)
     losses = dpk_losses(model, config)
     load_distillation(model, checkpoint, cfg.model.get('teacher_ckpt'))
@@ -158,8 +159,9 @@ def measure_hybrid_error(
 
     loader = dict(cfg[f'{part}_dataloader'], sampler=dict(type='DefaultSampler', shuffle=False))
     loader.pop('batch_sampler', None)
-    # A seed for the masks, so that two calls give the same numbers; the caller's generator stays.
-    with torch.random.fork_rng(devices=[]), scope_of(cfg):
+    # A seed for masks and augmentations, so that two calls give the same numbers; the caller's generators stay.
+    cuda = [*range(torch.cuda.device_count())] if torch.cuda.is_initialized() else []
+    with seeded(0), torch.random.fork_rng(devices=cuda), scope_of(cfg):
         torch.manual_seed(0)
         for batch in islice(Runner.build_dataloader(loader, seed=0), batches):
             model(**model.data_preprocessor(batch, training=False), mode='loss')

@@ -22,25 +22,40 @@ from ..cli.options import load_config
 from ..compat.checkpoint import load_checkpoint_file
 from ..errors import UsageError, first_few
 from ..models.losses import DPKLoss
-from ..models.pairing import complete
+from ..models.pairing import complete, is_short
 from ..models.teacher.checkpoint import load_teacher
 
 PathLike = str | os.PathLike[str]
 
 
-def read_config(config: PathLike | Config, options: Mapping[str, Any] | None = None) -> Config:
+def read_config(
+    config: PathLike | Config,
+    options: Mapping[str, Any] | None = None,
+    teacher_ckpt: str | None = None,
+    with_teacher: bool = True,
+) -> Config:
     """Reads a config, or copies one; one of the short form is completed.
 
     Args:
         config: A file, or the config itself, which is left unchanged.
         options: Dotted keys and values of ``--cfg-options``, for a file.
+        teacher_ckpt: The teacher's checkpoint in place of that of a short config, which need not name one then.
+        with_teacher: Whether a short config has to say where the teacher's weights are.
 
     Raises:
         UsageError: If the file does not exist, or a key of ``options`` is a typing error.
     """
     if isinstance(config, Config):
-        return complete(copy.deepcopy(config)).cfg
-    return load_config(os.fspath(config), options)
+        cfg = copy.deepcopy(config)
+    else:
+        cfg = load_config(os.fspath(config), options, complete_short=False)
+    if not is_short(cfg):
+        return cfg
+    if teacher_ckpt is not None:
+        cfg.model.teacher_ckpt = teacher_ckpt
+    elif not with_teacher:
+        cfg.model.setdefault('teacher_ckpt', None)
+    return complete(cfg).cfg
 
 
 @contextmanager
@@ -90,7 +105,7 @@ def build_student(
         UsageError: If the config has no model, or the checkpoint does not fit it.
         FileNotFoundError: If the checkpoint does not exist.
     """
-    model = build_model(student_config(read_config(config)))
+    model = build_model(student_config(read_config(config, with_teacher=False)))
     if checkpoint is not None:
         load_student_weights(model, checkpoint, averaged)
     return model

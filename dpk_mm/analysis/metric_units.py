@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+#: Beginnings of the names of metrics that mmdet gives as fractions; mmpretrain gives percent.
+FRACTIONS = (
+    *('coco/', 'pascal_voc/', 'voc/', 'lvis/'),
+    *('cityscapes/', 'crowd_human/', 'openimages/'),
+)
+
 
 def metric_unit(name: str) -> str:
     """The unit of a metric; empty where it is not known."""
-    kind = name.split('/')[0]
-    if kind in ('accuracy', 'single-label', 'multi-label'):
+    if name.split('/')[0] in ('accuracy', 'single-label', 'multi-label'):
         return '%'
-    return '0 to 1' if kind in ('coco', 'pascal_voc', 'lvis', 'voc') else ''
+    return '0 to 1' if name.startswith(FRACTIONS) else ''
 
 
 def with_unit(name: str) -> str:

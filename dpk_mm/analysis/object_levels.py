@@ -51,7 +51,7 @@ def object_levels(config: PathLike | Config, images: int = 200) -> ObjectLevels:
     """
     if images < 1:
         raise UsageError(f'images must be at least 1, got {images}.')
-    cfg = read_config(config)
+    cfg = read_config(config, with_teacher=False)
     student = build_student(cfg)
     if not _assign(student, torch.empty(0, 4)):  # before any image is read
         raise UsageError(

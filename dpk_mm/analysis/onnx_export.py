@@ -85,7 +85,7 @@ def export_onnx(
     if Path(out_file).suffix != '.onnx':
         raise UsageError(f'{out_file}: the name of an ONNX file, ending in .onnx, was expected.')
     check_out_file(out_file, checkpoint, force)
-    cfg = read_config(config)
+    cfg = read_config(config, with_teacher=False)
     model = build_student(cfg, checkpoint, averaged)
     with scope_of(cfg):
         whole = _Traced(model)

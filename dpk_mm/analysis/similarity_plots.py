@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..errors import UsageError
-from .feature_similarity import StageSimilarity
+from .feature_similarity import StageSimilarity, check_finite
 from .loading import PathLike
 
 
@@ -43,10 +43,11 @@ def plot_similarity(
         title: Put above the figure.
 
     Raises:
-        UsageError: If there is nothing to draw.
+        UsageError: If there is nothing to draw, or a value is not finite.
     """
     if not found:
         raise UsageError('no similarity to draw: measure at least one student.')
+    check_finite(found)
     students = list(dict.fromkeys(item.student for item in found))
     stages = list(dict.fromkeys(item.stage for item in found))
     every = [value for item in found for value in item.values]

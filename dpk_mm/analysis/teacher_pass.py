@@ -105,6 +105,8 @@ def measure_teacher(
 ) -> TeacherPass:
     """Looks at the teacher of a distillation on validation images, as the student sees them.
 
+    The images are drawn with a fixed seed, so that each teacher is measured on the same ones.
+
     Args:
         cfg: Of the distillation.
         student_ckpt: Of a student, trained briefly, for CKA; it is measured on the first eight batches.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from ..errors import UsageError, first_few
 from .loading import PathLike
 from .metric_units import metric_unit, percent_factor
-from .training_curves import COLOURS
+from .training_curves import line_style
 
 #: What the students trained without a teacher are called.
 BASELINE = 'baseline'
@@ -25,7 +25,8 @@ TEACHER = 'teacher'
 PARTS = ('test', 'val')
 LAYOUTS = ('pairs', 'teachers')
 _MISSING = '-'
-_MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
+#: Beginning of a setting that says which student is trained, not how it was tuned, such as ``student width 4``.
+_STUDENT = 'student '
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Row:
 
     Attributes:
         student: Name of the student; '' if there is but one.
-        method: Name of the method; ``'baseline'`` without a teacher.
+        method: Name of the method, ``'baseline'`` without a teacher; with its settings, such as ``'fgd, weight 10'``.
         teacher: Name of the teacher; '' without one.
         teacher_scores: Scores of the teachers, one for each run; in percent where the unit of the metric is known.
         scores: Scores of the students, likewise.
@@ -69,7 +70,8 @@ def read_rows(paths: Iterable[PathLike], part: str | None = None) -> tuple[list[
     """Reads results files.
 
     A line needs ``method``, ``scores`` (by part) and, but for the baseline, ``teacher`` (a name) and
-    ``teacher_scores``; ``setting`` or ``student`` names the student where there are several, ``metric`` what counts.
+    ``teacher_scores``; ``student``, or a setting that begins so, names the student where there are several, ``metric``
+    what counts. Other settings stand with the method. Of several lines of a ``grid`` and ``entry`` the last one counts.
 
     Args:
         paths: Of ``results.jsonl`` files.
@@ -80,9 +82,9 @@ def read_rows(paths: Iterable[PathLike], part: str | None = None) -> tuple[list[
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        UsageError: If a line cannot be read, or no run has a score of this part.
+        UsageError: If a line cannot be read, no run has a score of this part, or the scores are of several metrics.
     """
-    lines: list[dict[str, Any]] = []
+    found: dict[tuple[Any, Any], dict[str, Any]] = {}
     for path in paths:
         for number, text in enumerate(Path(path).read_text(encoding='utf-8').splitlines(), 1):
             if not text.strip():
@@ -95,18 +97,28 @@ def read_rows(paths: Iterable[PathLike], part: str | None = None) -> tuple[list[
                     f'{path}, line {number} is no result: expected a JSON object with method and scores, as '
                     'tools/experiments/run.py writes it.'
                 ) from None
-            lines.append(line)
+            key = (line.get('grid'), line.get('entry'))
+            if None in key:  # written by hand
+                key = (str(path), number)
+            found.pop(key, None)
+            found[key] = line
+    lines = list(found.values())
     part = part or next((p for p in PARTS if any(p in line['scores'] for line in lines)), 'val')
     rows: dict[tuple[str, str, str], Row] = {}
-    metric = ''
+    metric, factor = '', 1.0
     for line in lines:
         if line['method'] == TEACHER or line['scores'].get(part) is None:
             continue
-        metric = line.get('metric', '')
-        factor = percent_factor(metric)  # mmdet gives fractions
-        setting = ', '.join(f'{k} {v}' for k, v in (line.get('setting') or {}).items())
-        key = (line.get('student') or setting, line['method'], line.get('teacher') or '')
-        row = rows.setdefault(key, Row(*key))
+        own = line.get('metric') or ''
+        if rows and own != metric:
+            raise UsageError(
+                f'these results have scores of {metric or "no named metric"} and of {own or "no named metric"}: give '
+                'those of one metric.'
+            )
+        metric, factor = own, percent_factor(own)  # mmdet gives fractions
+        student, method = _student_and_method(line)
+        names = (student, method, line.get('teacher') or '')
+        row = rows.setdefault(names, Row(*names))
         row.scores.append(factor * line['scores'][part])
         theirs = (line.get('teacher_scores') or {}).get(part)
         if theirs is not None:
@@ -114,6 +126,14 @@ def read_rows(paths: Iterable[PathLike], part: str | None = None) -> tuple[list[
     if not rows:
         raise UsageError(f"no run in these files has a score of the part '{part}'.")
     return list(rows.values()), metric
+
+
+def _student_and_method(line: Mapping[str, Any]) -> tuple[str, str]:
+    settings = [f'{key} {value}' for key, value in (line.get('setting') or {}).items()]
+    of_student = [text for text in settings if text.startswith(_STUDENT)]
+    others = [text for text in settings if text not in of_student]
+    student = line.get('student') or ', '.join(of_student)
+    return student, ', '.join([line['method'], *others])
 
 
 def score_name(metric: str) -> str:
@@ -163,10 +183,9 @@ def plot_accuracy(rows: Sequence[Row], path: PathLike, metric: str = '', title: 
                 [teachers.index(t) for t in shown],
                 [points[t].mean for t in shown],
                 yerr=[points[t].deviation or 0.0 for t in shown],
-                color=COLOURS[index % len(COLOURS)],
-                marker=_MARKERS[index % len(_MARKERS)],
                 capsize=3,
                 label=method,
+                **line_style(index),
             )
         for row in own:
             if not row.teacher:
@@ -180,7 +199,18 @@ def plot_accuracy(rows: Sequence[Row], path: PathLike, metric: str = '', title: 
         axis.grid(alpha=0.3)
         axis.spines[['top', 'right']].set_visible(False)
     axes[0].set_ylabel(f"student's {score_name(metric)}")
-    axes[-1].legend(loc='upper left', bbox_to_anchor=(1.0, 1.0), frameon=False)
+    handles = {  # of all panels: a student may lack a method
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    axes[-1].legend(
+        list(handles.values()),
+        list(handles),
+        loc='upper left',
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
+    )
     if title:
         figure.suptitle(title)
     figure.supxlabel(

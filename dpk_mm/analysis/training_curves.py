@@ -21,6 +21,7 @@ from ..errors import UsageError
 
 #: Okabe and Ito's colours, distinguishable with every common colour-vision deficiency.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+_MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 _DASHES = ('-', '--', '-.', ':', (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 MASK_RATIO_PREFIX = 'mask_ratio/'
@@ -276,6 +277,24 @@ def _upper_limit(curves: Sequence[np.ndarray]) -> float:
     return 1.15 * float(np.percentile(values, 98)) if len(values) else 1.0
 
 
+def line_style(index: int) -> dict[str, str]:
+    """Looks of a line with markers; once the colours begin again, it is dashed, and the markers are empty.
+
+    Args:
+        index: Number of the line, from 0.
+
+    Returns:
+        Arguments of matplotlib's ``plot``, different for each of 21 lines.
+    """
+    turn, place = divmod(index, len(COLOURS))
+    return {
+        'color': COLOURS[place],
+        'marker': _MARKERS[place],
+        'linestyle': ('-', '--', ':')[turn % 3],
+        'fillstyle': 'none' if turn % 2 else 'full',
+    }
+
+
 def _draw(
     axis: Any, steps: np.ndarray, values: np.ndarray, label: str, index: int, smoothing: float
 ) -> None:
@@ -286,7 +305,8 @@ def _draw(
         steps,
         smooth(values, smoothing),
         color=colour,
-        linestyle=_DASHES[index % len(_DASHES)],
+        # one further once the colours begin again, or the eighth line would look as the first
+        linestyle=_DASHES[(index + index // len(COLOURS)) % len(_DASHES)],
         linewidth=1.8,
         label=label,
     )

@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from dpk_mm.analysis.epoch_curves import epoch_means, plot_epochs
 from dpk_mm.analysis.training_curves import Scalars
@@ -49,6 +50,18 @@ def test_a_line_for_each_run_and_a_column_for_each_stage(tmp_path):
     assert plot_epochs({'a': Scalars(records(), [])}, tmp_path / 'one.png') == ['P4']
     widths = [cv2.imread(str(p)).shape[1] for p in (tmp_path / 'one.png', tmp_path / 'new/two.png')]
     assert widths[0] < widths[1]
+
+
+def test_the_eighth_run_does_not_look_as_the_first(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, 'savefig', lambda self, *args, **kwargs: figures.append(self))
+    plot_epochs({str(i): Scalars(records(), []) for i in range(9)}, tmp_path / 'x.png')
+    for axis in figures[0].axes:
+        looks = [
+            (line.get_color(), line.get_linestyle(), line.get_fillstyle()) for line in axis.lines
+        ]
+        assert len(looks) == len(set(looks)) == 9
+        assert looks[0][0] == looks[7][0]
 
 
 def test_what_cannot_be_drawn(tmp_path):

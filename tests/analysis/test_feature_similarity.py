@@ -1,3 +1,6 @@
+import random
+
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -247,11 +250,52 @@ def test_the_modules_of_a_config():
     assert modules(logits='head.fc') == {'student': ['backbone'], 'teacher': ['backbone']}
 
 
-def test_the_loader_has_the_images_in_their_order(pair):
+def test_the_loader_shuffles_the_images_in_the_same_way_each_time(pair):
     loader = image_loader(pair[0], 'val', 10)
     assert loader.num_workers == 0
-    assert [len(batch['data_samples']) for batch in loader] == [10, 10]
-    assert list(loader.sampler) == list(range(21))
+    expected = torch.randperm(21, generator=torch.Generator().manual_seed(0)).tolist()
+    for again in (loader, loader, image_loader(pair[0], 'val', 10)):
+        batches = [[int(s.gt_label) for s in batch['data_samples']] for batch in again]
+        # labels of the data set are 0 1 2 3 4 0 1 ...; the last image has no whole batch
+        assert batches == [[i % 5 for i in expected[:10]], [i % 5 for i in expected[10:20]]]
+
+
+class Augmented(Noise):
+    """Images that are darkened by Python's, numpy's and torch's random numbers."""
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        for share in (random.random(), np.random.rand(), torch.rand(()).item()):
+            item['inputs'] = (item['inputs'] * share).to(torch.uint8)
+        return item
+
+
+def test_all_students_see_the_same_augmentations(pair):
+    cfg, files = pair
+    cfg = Config(cfg.to_dict())
+    cfg.train_dataloader = dict(cfg.val_dataloader)
+    cfg.train_dataloader.dataset = dict(type=Augmented, size=21, boxes=False)
+
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    students = dict.fromkeys('ab', files['other'])
+    found = measure_similarity(cfg, students, str(files['teacher']), part='train', batch_size=8)
+    assert [s.student for s in found] == ['a', 'a', 'b', 'b']
+    assert found[0].values == found[2].values and found[1].values == found[3].values
+    assert found[0].values[0] != found[0].values[1]
+    # as if nothing had been drawn
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+
+
+def test_a_student_whose_features_are_not_finite_is_named(pair, tmp_path):
+    cfg, files = pair
+    weights = torch.load(files['other'])['state_dict']
+    name = next(key for key in weights if key.startswith('backbone.layer4') and 'conv1' in key)
+    weights[name] = torch.full_like(weights[name], float('nan'))
+    torch.save({'state_dict': weights}, tmp_path / 'broken.pth')
+    students = {'good': files['other'], 'broken': tmp_path / 'broken.pth'}
+    wanted = r'student broken, stage backbone\[1\]: the similarity of batch 1 is nan'
+    with pytest.raises(UsageError, match=wanted):
+        measure_similarity(cfg, students, str(files['teacher']), batch_size=8)
 
 
 def test_mean_and_ranks():

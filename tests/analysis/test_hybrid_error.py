@@ -1,13 +1,19 @@
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from torch import nn
 
 from dpk_mm.analysis.hybrid_error import _Measure, measure_hybrid_error
+from dpk_mm.analysis.loading import build_model
 from dpk_mm.errors import UsageError
 from dpk_mm.functional import random_mask
 from dpk_mm.models import DPKLoss
+
+from ..helpers.small_runs import Noise, build, classifier, distilled
 
 MINI = Path(__file__).parents[2] / 'configs' / 'mini'
 
@@ -117,3 +123,42 @@ def test_bad_arguments(arguments, message):
 def test_a_config_without_dpk_is_refused():
     with pytest.raises(UsageError, match='has no DPKLoss'):
         measure_hybrid_error(MINI / 'faster_rcnn_fgd.py', 'x.pth')
+
+
+class Augmented(Noise):
+    """Images that are darkened by Python's, numpy's and torch's random numbers."""
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        for share in (random.random(), np.random.rand(), torch.rand(()).item()):
+            item['inputs'] = (item['inputs'] * share).to(torch.uint8)
+        return item
+
+
+def test_two_calls_give_the_same_numbers_and_leave_those_of_the_caller(tmp_path):
+    cfg = Config(
+        dict(
+            model=dict(distilled(classifier(), classifier())),
+            default_scope='mmpretrain',
+            train_dataloader=dict(
+                dataset=dict(type=Augmented, size=8, boxes=False),
+                batch_size=4,
+                num_workers=0,
+                collate_fn=dict(type='default_collate'),
+                sampler=dict(type='DefaultSampler', shuffle=True),
+            ),
+        )
+    )
+    torch.save({'state_dict': build(classifier()).state_dict()}, tmp_path / 'teacher.pth')
+    torch.save({'state_dict': build_model(cfg).state_dict()}, tmp_path / 'whole.pth')
+    cfg.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
+    found = []
+    for seed in (1, 2):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        before = random.getstate(), np.random.get_state()[1].tolist()
+        found.append(measure_hybrid_error(cfg, tmp_path / 'whole.pth', part='train'))
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+    assert found[0] == found[1]
+    assert len(found[0]) == 1 and len(set(found[0][0].by_ratio.values())) > 1

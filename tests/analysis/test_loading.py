@@ -20,6 +20,8 @@ from dpk_mm.analysis.loading import (
 )
 from dpk_mm.errors import UsageError
 
+from ..helpers.small_runs import classifier
+
 MINI = Path(__file__).parents[2] / 'configs' / 'mini'
 CONFIG = MINI / 'fashion_cnn_dpk.py'
 
@@ -153,3 +155,25 @@ def test_a_config_is_read_with_the_options_of_the_command_line():
     assert cfg.randomness.seed == 5
     with pytest.raises(UsageError, match='there is no config'):
         read_config('nowhere.py')
+
+
+@pytest.mark.parametrize('given', [None, 't.pth'])
+def test_a_short_config_needs_no_teachers_file_for_its_student(tmp_path, given):
+    model = dict(type='DPKDistill', _scope_='mmrazor', method='kd')
+    model |= dict(architecture=classifier(), teacher=classifier(16))
+    dataset = dict(type='Own', pipeline=[dict(type='Resize', scale=(64, 64))])
+    cfg = Config(
+        dict(
+            default_scope='mmpretrain',
+            model=model,
+            train_dataloader=dict(batch_size=4, dataset=dataset),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        )
+    )
+    path = tmp_path / 'short.py'
+    cfg.dump(path)
+    with pytest.raises(UsageError, match='teacher_ckpt'):
+        read_config(path)
+    assert type(build_student(path)).__name__ == 'ImageClassifier'
+    cfg = read_config(path, teacher_ckpt=given, with_teacher=False)
+    assert cfg.model.teacher_ckpt == given

@@ -10,6 +10,9 @@ from dpk_mm.analysis.metric_units import difference_unit, metric_unit, percent_f
         ('single-label/f1-score', '%'),
         ('coco/bbox_mAP', '0 to 1'),
         ('pascal_voc/mAP', '0 to 1'),
+        ('openimages/AP50', '0 to 1'),
+        ('crowd_human/mAP', '0 to 1'),
+        ('cityscapes/mAP', '0 to 1'),
         ('acc', ''),
     ],
 )

@@ -44,3 +44,13 @@ def test_one_scale_for_all(tmp_path):
 def test_nothing_to_draw(tmp_path):
     with pytest.raises(UsageError, match='no similarity to draw'):
         plot_similarity([], tmp_path / 'x.png')
+
+
+def test_what_is_not_finite_is_not_drawn(tmp_path):
+    found = [
+        StageSimilarity(name, 'neck', [0.5, value])
+        for name, value in (('a', 0.25), ('b', float('nan')))
+    ]
+    with pytest.raises(UsageError, match='student b, stage neck: the similarity of batch 2 is nan'):
+        plot_similarity(found, tmp_path / 'x.png')
+    assert not list(tmp_path.iterdir())

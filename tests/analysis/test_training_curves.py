@@ -4,9 +4,11 @@ import cv2
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from dpk_mm.analysis.training_curves import (
     Scalars,
+    line_style,
     load_scalars,
     plot_losses,
     plot_mask_ratio,
@@ -188,6 +190,13 @@ def count_pixels(path, hex_colour):
     return int((np.abs(image - rgb[::-1]).max(axis=2) < 12).sum())
 
 
+def test_21_lines_with_markers_look_different():
+    looks = [tuple(line_style(index).values()) for index in range(21)]
+    assert len(set(looks)) == 21
+    assert looks[0] == ('#0072B2', 'o', '-', 'full')
+    assert looks[7] == ('#0072B2', 'o', '--', 'none')
+
+
 class TestPlots:
     def test_mask_ratio_shows_a_line_per_level_in_both_panels(self, tmp_path):
         out = tmp_path / 'new' / 'ratio.png'
@@ -205,6 +214,16 @@ class TestPlots:
         # Without distillation there is no second panel.
         heights = [cv2.imread(str(tmp_path / f'{n}.png')).shape[0] for n in ('one', 'both')]
         assert heights[0] < heights[1]
+
+    def test_the_eighth_run_does_not_look_as_the_first(self, tmp_path, monkeypatch):
+        figures = []
+        monkeypatch.setattr(Figure, 'savefig', lambda self, *args, **kwargs: figures.append(self))
+        plain = Scalars([{'iter': i, 'loss': 2.0} for i in range(10, 400, 10)], [])
+        plot_losses({str(i): plain for i in range(22)}, tmp_path / 'x.png')
+        lines = [line for line in figures[0].axes[0].lines if not line.get_label().startswith('_')]
+        looks = [(line.get_color(), str(line._dash_pattern)) for line in lines]
+        assert len(looks) == len(set(looks)) == 22
+        assert looks[0][0] == looks[7][0]
 
     def test_refuses_runs_that_have_nothing_to_draw(self, tmp_path):
         with pytest.raises(UsageError, match='CKAMaskRatioHook'):

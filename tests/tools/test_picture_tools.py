@@ -127,3 +127,17 @@ def test_similarities_need_a_name_for_each_student(run, tmp_path, capsys):
     assert 'x.pth has no name: write NAME=CHECKPOINT' in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r'feature_similarity.py: there is no config c.py'):
         run('feature_similarity', 'c.py', 'a=x.pth', '--out', tmp_path / 'x.png')
+
+
+def test_samples_are_not_ignored_for_the_cosine(run, capsys):
+    arguments = ['c.py', 'a=x.pth', '--out', 'x.png', '--metric', 'cosine']
+    with pytest.raises(SystemExit, match='^2$'):
+        run('feature_similarity', *arguments, '--samples', 'positions')
+    assert '--samples positions is of CKA' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('option', ['--ann-file', '--teacher-ckpt', '--student-ckpt', '--stage'])
+def test_what_masks_need_a_config_for_is_not_ignored(run, capsys, option):
+    with pytest.raises(SystemExit, match='^2$'):
+        run('show_masks', 'none.png', '--out', 'x.png', option, 'x')
+    assert f'{option} is of the features of a --config: give one' in capsys.readouterr().err

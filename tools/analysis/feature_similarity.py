@@ -52,6 +52,8 @@ def parse_args() -> argparse.Namespace:
     for student in args.students:
         if '=' not in student:
             parser.error(f'{student} has no name: write NAME=CHECKPOINT')
+    if args.metric == 'cosine' and args.samples == 'positions':
+        parser.error('--samples positions is of CKA: leave it out, or take --metric cka')
     return args
 
 

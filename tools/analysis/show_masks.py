@@ -33,7 +33,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--rows', nargs='+', help="rows to draw, such as: block 'gap, top'; all without it"
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    for option in ('teacher-ckpt', 'student-ckpt', 'ann-file', 'stage'):
+        if args.config is None and getattr(args, option.replace('-', '_')) is not None:
+            parser.error(f'--{option} is of the features of a --config: give one, or leave it out')
+    return args
 
 
 def main() -> None:

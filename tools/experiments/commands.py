@@ -70,11 +70,26 @@ class Commands:
         """Options of an entry without seed, data and checkpoints: what the results show of it."""
         return {**self.grid.options, **entry.options, **self._extra_options}
 
-    def _options(self, entry: Entry) -> dict[str, Any]:
+    def check(self, entry: Entry) -> None:
+        """Looks for what would keep the commands of an entry from being run, before anything is trained.
+
+        Raises:
+            UsageError: If there is no config, it counts iterations, or a command line cannot hold an option.
+        """
+        self.epochs(entry)
+        # the checkpoints of others are not there yet, but it is known in which folders they will be
+        folders = {key: self.folder / name for key, name in entry.checkpoints.items()}
+        format_options(self._options(entry, folders))
+
+    def _options(
+        self, entry: Entry, checkpoints: Mapping[str, Path] | None = None
+    ) -> dict[str, Any]:
+        if checkpoints is None:
+            checkpoints = {k: self._checkpoint(name) for k, name in entry.checkpoints.items()}
         return {
             **self.grid.options,
             **entry.options,
-            **{key: str(self._checkpoint(name)) for key, name in entry.checkpoints.items()},
+            **{key: str(checkpoint) for key, checkpoint in checkpoints.items()},
             'randomness.seed': entry.seed,
             **self._data_options,
             **self._extra_options,

@@ -465,6 +465,10 @@ def _compare(
     weights = [WEIGHTS[name] for name in args.weights]
     driver.check_options(args.cfg_options or {}, weights)
     if args.list:
+        if not driver.results.is_file():
+            console.print(
+                f'No results in {folder} yet.', markup=False, highlight=False, soft_wrap=True
+            )
         states = driver.status(weights)
         width = max(map(len, states), default=0) + 2
         for name, state in states.items():
@@ -484,15 +488,19 @@ def _compare(
             highlight=False,
             soft_wrap=True,
         )
-    if driver.results.is_file():
-        results, others = driver.current(read_results(driver.results))
-        if others:
-            console.print(
-                f'Not in the table, since they were made with other settings: {", ".join(others)}.',
-                highlight=False,
-            )
-        if not results:
-            return 1 if summary.failed else 0
+    found = read_results(driver.results) if driver.results.is_file() else []
+    results, others = driver.current(found) if found else ([], [])
+    if others:
+        console.print(
+            f'Not in the table, since they were made with other settings: {", ".join(others)}.',
+            highlight=False,
+        )
+    if args.report and not results:
+        raise UsageError(
+            f'--report: {driver.results} has no result of this comparison; run it without --report first, or give the '
+            'folder of its runs with --work-dir.'
+        )
+    if results:
         remarks = ['A smoke run: its numbers mean nothing.'] if args.smoke else []
         same_data = has_one_part(pair.cfg, {**data_options, **(args.cfg_options or {})})
         if same_data:

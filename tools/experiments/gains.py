@@ -35,7 +35,8 @@ def measures(scalars: Scalars, levels: Sequence[str] = ()) -> dict[str, dict[str
 
     Returns:
         Measure -> level -> [mean over the first third of the iterations, over the last]. Of several losses on one level
-        that of a ``DPKLoss`` counts, ``distill.dpk``, else the first by name. Empty where nothing was logged.
+        that of a ``DPKLoss`` counts, ``distill.dpk``, else the first by name. Values that are not finite are left out;
+        NaN where no other is there. Empty where nothing was logged.
     """
     found: dict[str, dict[str, list[float]]] = {}
     last = max((record['iter'] for record in scalars.train), default=0)
@@ -49,6 +50,8 @@ def measures(scalars: Scalars, levels: Sequence[str] = ()) -> dict[str, dict[str
                     by_level[level] = (loss, key)
         for level, (_, key) in by_level.items():
             iterations, values = scalars.series(key)
+            finite = np.isfinite(values)  # as in epoch_means: one overflow is not a whole third
+            iterations, values = iterations[finite], values[finite]
             thirds = [values[iterations <= last / 3], values[iterations > 2 * last / 3]]
             found.setdefault(measure, {})[level] = [
                 float(np.mean(part)) if len(part) else float('nan') for part in thirds

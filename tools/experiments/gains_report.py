@@ -3,7 +3,9 @@
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -21,7 +23,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', type=Path, required=True, help='folder of the table and its numbers'
     )
-    parser.add_argument('--levels', nargs='*', default=['P2', 'P3', 'P4', 'P5'], help='of the neck')
+    parser.add_argument(
+        '--levels',
+        nargs='*',
+        help='names of the features of the neck in their order, such as P2 P3 P4 P5, for losses that have none, as FGD',
+    )
     parser.add_argument(
         '--references',
         nargs='+',
@@ -38,9 +44,11 @@ def main() -> None:
     args = parse_args()
     if not 0 < args.confidence < 1:
         raise UsageError(f'--confidence must be between 0 and 1, but is {args.confidence:g}.')
-    results = collect(read_results(args.results), args.results.parent, args.levels)
+    results = collect(read_results(args.results), args.results.parent, args.levels or ())
     if not results:
         raise UsageError(f'{args.results} holds no results: run the grid first.')
+    if args.levels is None:
+        _check_names(results)
     grid = results[0]['grid']
     heading = results[-1].get('title') or grid
     parts = [gains_table(results, args.references, args.confidence), LEGEND]
@@ -50,6 +58,18 @@ def main() -> None:
     write_text_atomically(page, f'{text}\n')
     write_text_atomically(numbers, ''.join(json.dumps(result) + '\n' for result in results))
     print(page, numbers, sep='\n')
+
+
+def _check_names(results: Sequence[Mapping[str, Any]]) -> None:
+    """A neck may begin at P2 or at P3: nobody knows here which of DPK's levels ``feats[0]`` would stand beside."""
+    named = {level for result in results for level in result['measures'].get('hybrid', ())}
+    for result in results:
+        for level in sorted({level for found in result['measures'].values() for level in found}):
+            if level.startswith('feats[') and named:
+                raise UsageError(
+                    f'{result["entry"]} logged {level}, without a name beside {", ".join(sorted(named))}: give the '
+                    'names of the features of the neck in their order, such as --levels P2 P3 P4 P5.'
+                )
 
 
 if __name__ == '__main__':

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 import runpy
+from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import DictAction
+
 from dpk_mm.errors import UsageError
 
 #: Parts of the data that an entry may be evaluated on, by the config's dataloaders.
 PARTS = ('val', 'test')
+#: Reads options as the trainings do.
+_READER = ArgumentParser()
+_READER.add_argument('--cfg-options', nargs='+', action=DictAction)
 
 
 @dataclass(frozen=True)
@@ -201,7 +207,7 @@ def format_options(options: Mapping[str, Any]) -> list[str]:
     """Writes options as ``--cfg-options`` takes them: ``key=value``, lists as ``[a,b]``.
 
     Raises:
-        UsageError: If a value is a dict, which a command line cannot hold.
+        UsageError: If a value is a dict, or a text that would be read as another one: a command line cannot hold these.
     """
     return [f'{key}={_format(key, value)}' for key, value in options.items()]
 
@@ -211,4 +217,19 @@ def _format(key: str, value: Any) -> str:
         raise UsageError(f'option {key} is a dict: give its items as {key}.<item>, or a config.')
     if isinstance(value, Iterable) and not isinstance(value, str):
         return f'[{",".join(_format(key, item) for item in value)}]'
-    return str(value)
+    text = str(value)
+    if isinstance(value, (str, os.PathLike)) and (read := _read(text)) != text:
+        raise UsageError(
+            f'option {key} is {text!r}, but a training would read {read!r}: put the data, or the work folder, into a '
+            'path without spaces, commas, quotes and brackets.'
+        )
+    return text
+
+
+def _read(text: str) -> Any:
+    """What a training makes of a text; numbers and the like are meant so, and come back as they are written."""
+    try:
+        read = _READER.parse_args(['--cfg-options', f'key={text}']).cfg_options['key']
+    except AssertionError:  # brackets without their partners
+        return None
+    return read if isinstance(read, (str, list, tuple)) else text

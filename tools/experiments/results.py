@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from dpk_mm.analysis.epoch_curves import epoch_means
+from dpk_mm.analysis.metric_units import FRACTIONS
 from dpk_mm.analysis.training_curves import MASK_RATIO_PREFIX, SIMILARITY_PREFIX, load_scalars
 from dpk_mm.errors import UsageError
 from dpk_mm.fileio import write_text_atomically
@@ -20,8 +21,6 @@ from dpk_mm.fileio import write_text_atomically
 RESULTS_FILE = 'results.jsonl'
 #: Methods by the names that earlier versions wrote.
 _RENAMED = {'alone': 'baseline'}
-#: Beginnings of the names of metrics that mmdet gives as fractions; mmpretrain gives percent.
-_FRACTIONS = ('coco/', 'pascal_voc/', 'lvis/', 'cityscapes/', 'crowd_human/', 'openimages/')
 
 
 def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -134,7 +133,7 @@ def metric_value(metrics: Mapping[str, float], name: str) -> float:
 
 def percent(metric: str, value: float) -> float:
     """A value of a metric in percent, whether the evaluation gives it so or as a fraction."""
-    return 100 * value if metric.startswith(_FRACTIONS) else value
+    return 100 * value if metric.startswith(FRACTIONS) else value
 
 
 def describe_machine() -> dict[str, Any]:

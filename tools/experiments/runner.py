@@ -100,12 +100,13 @@ class GridRunner:
             What was done. An entry that fails is named there.
 
         Raises:
-            UsageError: If a config is missing, nothing matches, or another run holds the folder.
+            UsageError: If a config is missing, a command line cannot hold an option, nothing matches, or another run
+                holds the folder.
             KeyboardInterrupt: After all commands were ended.
         """
         entries = self.grid.select(only)
         for entry in entries:
-            self.commands.epochs(entry)  # also sees to it that there is a config
+            self.commands.check(entry)
         with exclusive(self.folder) if lock is None else nullcontext(lock) as held:
             about = {
                 'workers': self.workers,

@@ -389,12 +389,13 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     names = parse_args().names or [*PAIRS]
     unknown = [name for name in names if name not in PAIRS]
     if unknown:
         sys.exit(f'error: there is no pair {unknown[0]}{did_you_mean(unknown[0], PAIRS) or "."}')
     print('| pair | student | teacher | method | probe | dry run |\n|---|---|---|---|--:|--:|')
+    failed = False
     with tempfile.TemporaryDirectory() as place:
         for name in names:
             pair, work_dir = PAIRS[name], Path(place) / name
@@ -406,11 +407,13 @@ def main() -> None:
                 timing = dry_run(pair, folder, work_dir)
                 result = f'{timing.probe:.1f} s | {timing.dry_run:.1f} s'
             except Exception as error:  # the next pair is tried all the same
+                failed = True
                 result = f'failed | {type(error).__name__}: {error}'
             shutil.rmtree(work_dir)
             sides = (side.rpartition('/')[2] for side in (pair.student, pair.teacher))
             print(f'| {name} | {" | ".join(sides)} | {pair.method} | {result} |', flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -72,22 +72,20 @@ def markdown(folder: str | Path, titles: Mapping[str, str]) -> str:
 
 
 def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows as they are, but runs that differ in their seed alone as one row with mean and deviation."""
+    """Rows as they are, but runs of one case, which differ in their seed alone, as one row; failed ones stay apart."""
     out: list[dict[str, Any]] = []
-    runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    runs: dict[tuple[str, str], tuple[dict[str, Any], list[dict[str, Any]]]] = {}
     for row in rows:
         if 'seed' not in row or 'accuracy' not in row:
             out.append(row)
             continue
         key = (row['what'], row['case'])
         if key not in runs:
-            runs[key] = []
-            out.append(dict(what=row['what'], case=row['case'], epochs=row.get('epochs')))
-        runs[key].append(row)
-    for row in out:
-        found = runs.get((row.get('what', ''), row.get('case', '')))
-        if not found or 'accuracy' in row:
-            continue
+            whole = dict(what=row['what'], case=row['case'], epochs=row.get('epochs'))
+            runs[key] = (whole, [])
+            out.append(whole)
+        runs[key][1].append(row)
+    for row, found in runs.values():
         values = [run['accuracy'] for run in found]
         mean = sum(values) / len(values)
         row.update(seeds=len(values), accuracy=mean)

@@ -185,8 +185,13 @@ def test_looking_leaves_the_configs_as_they_are(tmp_path, monkeypatch, capsys):
     arguments += ['--methods', 'kd', '--seeds', '0', '--work-dir', str(work)]
     monkeypatch.setattr(sys, 'argv', [*arguments, '--list', '--weights', 'published'])
     assert compare.main() == 0
-    states = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == f'No results in {work} yet.'
+    states = {line.split()[0]: line.split()[1] for line in lines}
     assert states == dict.fromkeys(('baseline-s0', 'teacher-s0', 'kd-published-s0'), 'missing')
+    monkeypatch.setattr(sys, 'argv', [*arguments, '--report'])
+    with pytest.raises(UsageError, match=rf'^--report: {work}/results.jsonl has no result of this'):
+        compare.main()
     assert not work.exists()
     # a call that trains is kept out while another one holds the folder, and writes nothing, either
     with exclusive(work):

@@ -45,6 +45,17 @@ def test_means_of_the_first_and_the_last_third():
     assert measures(Scalars([], [])) == {}
 
 
+def test_what_is_not_finite_is_left_out():
+    train = scalars().train
+    for record in train[1:3]:
+        record['gradient_share/distill.dpk.P4'] = float('inf')
+    for record in train[6:]:
+        record['hybrid_error/P4'] = float('nan')
+    found = measures(Scalars(train, []))
+    assert found['share']['P4'] == pytest.approx([0.1, 0.8])
+    assert found['hybrid']['P4'] == pytest.approx([(1 + 1 / 2 + 1 / 3) / 3, math.nan], nan_ok=True)
+
+
 def result(method, seed, score, **more):
     return dict(
         entry=f'{method}-s{seed}',
@@ -125,3 +136,33 @@ def test_a_file_without_results_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, 'argv', arguments)
     with pytest.raises(UsageError, match='results.jsonl holds no results'):
         gains_report.main()
+
+
+def test_levels_without_a_name_are_asked_for(tmp_path, monkeypatch):
+    """A RetinaNet: its neck begins at P3, so that DPK's P4 is feats[1]."""
+    for name, logged in (
+        ('fgd', {f'gradient_share/distill.fgd.feats[{i}]': 2.0 + i for i in range(3)}),
+        ('dpk', {'gradient_share/distill.dpk.P4': 5.0, 'hybrid_error/P4': 1.0}),
+    ):
+        file = tmp_path / f'{name}-s0' / 'time' / 'vis_data' / 'scalars.json'
+        file.parent.mkdir(parents=True)
+        file.write_text(''.join(json.dumps({'iter': i, **logged}) + '\n' for i in range(1, 10)))
+    lines = [result(name, 0, 0.2, grid='g') for name in ('fgd', 'dpk')]
+    (tmp_path / 'results.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+
+    def report(*more):
+        arguments = ['gains_report.py', str(tmp_path / 'results.jsonl'), '--out', str(tmp_path)]
+        monkeypatch.setattr(sys, 'argv', [*arguments, *more])
+        gains_report.main()
+        rows = (tmp_path / 'g_gains.md').read_text().splitlines()
+        cells = {
+            r.split('|')[1].strip(): [c.strip() for c in r.split('|')] for r in rows if '|' in r
+        }
+        return {name: cells[name][cells['row'].index('P4: share')] for name in ('fgd', 'dpk')}
+
+    with pytest.raises(
+        UsageError, match=r'fgd-s0 logged feats\[0\], without a name beside P4: .*--levels'
+    ):
+        report()
+    assert report('--levels', 'P3', 'P4', 'P5') == dict(fgd='3, 3', dpk='5, 5')
+    assert report('--levels') == dict(fgd='-', dpk='5, 5')

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,7 @@ def test_options_are_read_back_as_they_were():
         'a.flag': False,
         'a.none': None,
         'a.name': 'random',
+        'a.place': "/o'brien(1)/x",
         'a.sizes': [1, 2],
         'a.pairs': [[1, 2], [3, 4]],
         'a.last': -10000,
@@ -109,6 +111,16 @@ def test_options_are_read_back_as_they_were():
 def test_a_dict_is_no_option():
     with pytest.raises(UsageError, match='option mask is a dict'):
         format_options({'mask': {'type': 'block'}})
+
+
+@pytest.mark.parametrize(
+    'text', ['/my data', 'a,b', "'a'", '[a]', '(a)', 'a(b,c', Path('/my data')]
+)
+def test_a_text_that_a_training_would_read_as_another_one_is_refused(text):
+    wanted = re.escape(f'option data.root is {str(text)!r}, but a training would read ')
+    for value in (text, ['x', [text]]):
+        with pytest.raises(UsageError, match=wanted):
+            format_options({'data.root': value})
 
 
 @pytest.mark.parametrize('path', sorted(GRIDS.glob('*.py')), ids=lambda path: path.stem)

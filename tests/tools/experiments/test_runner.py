@@ -202,6 +202,22 @@ def test_commands(stage):
     assert '--teacher-ckpt' not in commands[('train', 'baseline-s0')]
 
 
+def test_a_path_that_a_command_cannot_hold_is_refused_before_anything_is_trained(
+    stage, monkeypatch
+):
+    with pytest.raises(
+        UsageError, match="option data_root is '/my data', but a training would rea"
+    ):
+        stage.run(data_options={'data_root': '/my data'})
+    # the last entry takes a checkpoint out of the work folder
+    last = replace(GRID.entries[-1], checkpoints={'load_from': 'teacher-s0'})
+    stage.grid = replace(GRID, entries=(*GRID.entries[:-1], last))
+    monkeypatch.setattr(Stage, 'folder', stage.root / 'my work')
+    with pytest.raises(UsageError, match='option load_from is .*my work/teacher-s0'):
+        stage.run()
+    assert not stage.tools.commands
+
+
 def test_second_run_does_nothing(stage):
     stage.run()
     lines = (stage.folder / 'results.jsonl').read_text()

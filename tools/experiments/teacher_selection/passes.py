@@ -68,7 +68,8 @@ class Passes:
 
     def measure(self, name: str, cfg: Config, student_ckpt: str | None) -> TeacherPass:
         """The measurements of a teacher, with CKA to the student of a checkpoint."""
-        key = digest(cfg, cfg.model.get('teacher_ckpt'), student_ckpt, str(self._images))
+        # 'shuffled': looks of before took the first images of the set, and are not mixed with these
+        key = digest(cfg, cfg.model.get('teacher_ckpt'), student_ckpt, f'{self._images} shuffled')
         found: Mapping[str, Any] = self._once(
             name,
             key,

@@ -17,7 +17,7 @@ from dpk_mm.fileio import write_json_atomically, write_text_atomically
 from dpk_mm.functional.similarity import MIN_SAMPLES
 from dpk_mm.models.pairing import is_short
 
-from ..results import percent
+from ..results import metric_value, percent
 from .candidates import STUDENT, Candidate, pair_config, plain_training
 from .pages import draw, markdown
 from .passes import Passes
@@ -58,7 +58,7 @@ class Selection:
 
     def teacher_score(self, name: str) -> float:
         """Held-out score of a teacher in percent."""
-        return percent(self.metric, self.passes[name].metrics.get(self.metric, 0.0))
+        return percent(self.metric, metric_value(self.passes[name].metrics, self.metric))
 
     @property
     def best(self) -> str:
@@ -174,12 +174,17 @@ def select(
 
     for name, cfg in pairs.items():
         look = looks.measure(name, cfg, checkpoint)
-        if metric not in look.metrics:
-            raise UsageError(
-                f'--metric {metric}: the evaluation of {name} gave {", ".join(look.metrics) or "nothing"}.'
-            )
         selection.passes[name] = look
-        say(f'{name}: {metric} {selection.teacher_score(name):.2f} on {look.images} images')
+        try:
+            score = selection.teacher_score(name)
+        except UsageError as error:
+            raise UsageError(f'--metric {metric}, {name}: {error}') from None
+        say(f'{name}: {metric} {score:.2f} on {look.images} images')
+    if not any(metric in look.metrics for look in selection.passes.values()):
+        raise UsageError(
+            f'--metric {metric}: no teacher has it, as detectors that find nothing in {images} images; check the '
+            'checkpoints and the data, or take more --images.'
+        )
     selection.order = sorted(pairs, key=lambda name: -selection.teacher_score(name))
 
     counted = _Counted(trainer)

@@ -169,8 +169,27 @@ def test_no_teacher_that_fits_and_no_budget(stage):
 
 
 def test_a_metric_that_is_not_there(stage):
-    with pytest.raises(UsageError, match='--metric x: the evaluation of small gave accuracy/top1'):
+    with pytest.raises(UsageError, match='--metric x, small: .* gave no x, only accuracy/top1'):
         stage[0](metric='x')
+
+
+def test_a_detector_without_detections_has_score_0(stage, monkeypatch):
+    """mmdet gives no box metrics at all of it."""
+    found = dict(large={'coco/bbox_mAP': 0.25}, small={}, sure={'coco/bbox_mAP': 0.5})
+
+    def measure(cfg, ckpt, images, device):
+        return TeacherPass(found[cfg.model.teacher.type], images, None, 1.5, 2_000_000, 8.0, None)
+
+    monkeypatch.setattr(passes, 'measure_teacher', measure)
+    chosen, lines = stage[0](metric='coco/bbox_mAP')
+    assert chosen.order == ['sure', 'large', 'small']
+    assert [chosen.teacher_score(name) for name in chosen.order] == [50.0, 25.0, 0.0]
+    assert 'small: coco/bbox_mAP 0.00 on 500 images' in lines
+
+
+def test_a_metric_that_no_teacher_has(stage):
+    with pytest.raises(UsageError, match='--metric coco/bbox_mAP: no teacher has it'):
+        stage[0](metric='coco/bbox_mAP')
 
 
 @pytest.mark.parametrize(
