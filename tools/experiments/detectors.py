@@ -136,12 +136,13 @@ def rows(pair: str) -> dict[str, tuple[str, dict[str, Any]]]:
                 found[f'{name}_x{factor}'] = (role, dict.fromkeys(levels, float(factor)))
             elif role in ('dpk', 'sum') and 'share_' not in name:
                 found[f'{name}_x{factor}'] = (role, {**options, **each(weight=float(factor))})
-    if (
-        pair == 'shapes'
-    ):  # the other pairs have optimizers of their own for student and modules anyway
+    # the other pairs have optimizers of their own for student and modules anyway
+    if pair == 'shapes':
         for name in ('fgd', 'fgd_without', 'dpk_x10', 'no_prior_x10', 'teacher_only_x10'):
             role, options = found[name]
             found[f'{name}_clipped_apart'] = (role, {**options, **_CLIPPED_APART})
+            # twice the learning rate of the others
+            found[f'{name}_lr_2e-3'] = (role, {**options, 'optim_wrapper.optimizer.lr': 2e-3})
     return found
 
 

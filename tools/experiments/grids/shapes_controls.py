@@ -8,19 +8,20 @@ data = dict(kind='shapes')
 references = ('fgd', 'fgd_without', 'dpk_x10')
 first = ('fgd', 'dpk_x10', 'no_prior_x10', 'fgd_without', 'teacher_only_x10')
 second = ('dpk', 'share_0.3', 'no_prior_share_0.3', 'share_1', 'zeros_x10', 'sum_x10')
-clipped_apart = tuple(f'{row}_clipped_apart' for row in first)
+apart = tuple(f'{row}_clipped_apart' for row in first)
+faster = tuple(f'{row}_lr_2e-3' for row in ('fgd', 'dpk_x10'))
 weights = (
     'dpk_x30',
     'dpk_x3',
-    'no_prior',
-    'fixed_0.5_x10',
-    'blocks_1_1_x10',
     'fgd_x3',
     'fgd_x30',
+    'no_prior',
+    'sum',
+    'fixed_0.5_x10',
+    'blocks_1_1_x10',
+    'blocks_4_4_x10',
     'fixed_0.1_x10',
     'fixed_0.9_x10',
-    'sum',
-    'blocks_4_4_x10',
 )
 forms = (
     'warmup_x10',
@@ -35,12 +36,18 @@ forms = (
 entries = [teacher('shapes')]
 entries += students('shapes', first, (0,))
 entries += students('shapes', (*second, 'baseline', 'fgd_x10'), (0,))
-entries += students('shapes', clipped_apart, (0,))
+entries += students('shapes', apart, (0,))
 entries += students('shapes', first, (1, 2))
-entries += students('shapes', clipped_apart, (1, 2))
+entries += students(
+    'shapes',
+    (*faster, 'fgd_clipped_apart', 'dpk_x10_clipped_apart', 'teacher_only_x10_clipped_apart'),
+    (1, 2),
+)
+entries += students('shapes', faster, (0,))
 entries += students('shapes', weights, (0,))
 entries += students('shapes', ('fgd', 'dpk_x10'), (0,), inherit=False)
 entries += students('shapes', forms, (0,))
-entries += students('shapes', (*first, *clipped_apart), (3, 4))
+entries += students('shapes', ('no_prior_x10_clipped_apart', 'fgd_without_clipped_apart'), (1, 2))
+entries += students('shapes', first, (3, 4))
 entries += students('shapes', second, (1,))
 entries += students('shapes', ('fgd', 'dpk_x10'), (1, 2), inherit=False)
