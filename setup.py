@@ -30,8 +30,10 @@ WHEEL_TOOLS = (
     'export_student.py',
     'slurm_test.sh',
     'slurm_train.sh',
+    'store_logits.py',
     'test.py',
     'train.py',
+    'train_modules.py',
 )
 
 

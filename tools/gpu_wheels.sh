@@ -2,6 +2,7 @@
 # Collects what tools/gpu_report.py needs on a machine that reaches no network and has Python 3.12, torch and
 # torchvision already: the pure-Python OpenMMLab stack and its small dependencies, about 11 MB. No compiler is needed.
 # usage: bash tools/gpu_wheels.sh [FOLDER]     (default: .whl)
+# Not among them, since they are large: numpy, scipy, opencv, matplotlib, and pytest for the tests on the device.
 # there: python3 -m pip install --no-index --no-deps --no-compile --target SITE FOLDER/*.whl
 set -euo pipefail
 out=${1:-.whl}

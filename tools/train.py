@@ -59,11 +59,14 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     with readable_errors('train.py'):
-        options = dict(args.cfg_options or {})
-        if args.teacher_ckpt is not None:
-            # already here: what completes a short config asks for it, and says what it took
-            options['model.teacher_ckpt'] = args.teacher_ckpt
-        cfg = load_config(args.config, options, args.work_dir, print_choices=True)
+        # the teacher's file already here: what completes a short config asks for it, and says what it took
+        cfg = load_config(
+            args.config,
+            args.cfg_options,
+            args.work_dir,
+            print_choices=True,
+            teacher_ckpt=args.teacher_ckpt,
+        )
         if args.baseline is not None:
             load_run(args.baseline)  # a wrong folder is said before the training
         prepare_config(

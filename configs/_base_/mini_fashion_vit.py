@@ -25,7 +25,14 @@ model = dict(
 optim_wrapper = dict(
     _delete_=True,
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        flat_decay_mult=0.0,
+        custom_keys={
+            name: dict(decay_mult=0.0) for name in ('cls_token', 'pos_embed', '_position.table')
+        },
+    ),
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = [

@@ -333,7 +333,7 @@ def measure_complexity(
         raise UsageError(f'--mask-ratio must be in [0, 1], but is {mask_ratio}.')
     if image_shape is not None and min(image_shape) < 1:
         raise UsageError(f'--shape must be two sizes of at least 1, but is {image_shape}.')
-    cfg = read_config(config)
+    cfg = read_config(config, with_teacher=False)
     model = build_model(cfg)
     student = model.student if is_distillation(cfg) else model
     if image_shape is None:

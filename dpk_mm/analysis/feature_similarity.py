@@ -279,13 +279,12 @@ def measure_similarity(
                     for stage, pair in pair_of_stages(model, taps, batch).items():
                         value = _of_stage(stage, *pair, metric, samples)
                         values.setdefault(stage, []).append(value)
+                        check_finite([StageSimilarity(name, stage, values[stage])])
             if not values:
                 raise UsageError(
                     f'the {part} part has less than {batch_size} images: take a smaller --batch-size.'
                 )
-            of_student = [StageSimilarity(name, stage, its) for stage, its in values.items()]
-            check_finite(of_student)
-            found += of_student
+            found += [StageSimilarity(name, stage, of_stage) for stage, of_stage in values.items()]
     return found
 
 

@@ -22,7 +22,7 @@ from ..models.teacher.checkpoint import load_teacher
 from ..modules.mask_strategy import MaskContext, ScoresMask, build_mask
 from ..modules.tokens import grid_of
 from .input_size import image_mode
-from .loading import build_model, dpk_losses, load_student_weights
+from .loading import build_model, dpk_losses, load_student_weights, read_config
 from .training_curves import COLOURS
 
 
@@ -139,7 +139,7 @@ def stage_features(
     Raises:
         UsageError: If the config has no ``DPKLoss`` or no such stage, or a checkpoint does not fit.
     """
-    model = build_model(config)
+    model = build_model(read_config(config, teacher_ckpt=teacher_ckpt, with_teacher=False))
     name, loss = next(iter(dpk_losses(model, config).items()))
     stage = stage or list(loss.stages)[-1]
     if stage not in loss.stages:

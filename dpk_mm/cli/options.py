@@ -81,6 +81,7 @@ def load_config(
     work_dir: str | None = None,
     print_choices: bool = False,
     complete_short: bool = True,
+    teacher_ckpt: str | None = None,
 ) -> Config:
     """Reads a config and applies the options of the command line; one of the short form is completed.
 
@@ -91,6 +92,7 @@ def load_config(
         print_choices: Whether the first process prints what was chosen for a config of the short form, see
             :func:`dpk_mm.models.pairing.complete`, and writes it to ``chosen.json`` in the work folder.
         complete_short: Whether a config of the short form is completed; otherwise it is returned as it is written.
+        teacher_ckpt: The teacher's checkpoint in place of that of a short config, which need not name one then.
 
     Returns:
         The config, with ``work_dir`` set.
@@ -112,6 +114,8 @@ def load_config(
         cfg.merge_from_dict(options)
     rows = None
     if complete_short and is_short(cfg):
+        if teacher_ckpt is not None:
+            cfg.model.teacher_ckpt = teacher_ckpt
         completed = complete(cfg)
         cfg = completed.cfg
         if print_choices and is_first_rank():

@@ -11,9 +11,9 @@ from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Table
 
+from dpk_mm.analysis.loading import read_config
 from dpk_mm.analysis.object_levels import ObjectLevels, object_levels
 from dpk_mm.cli.errors import readable_errors
-from dpk_mm.cli.options import load_config
 from dpk_mm.fileio import write_json_atomically
 
 
@@ -61,7 +61,9 @@ def print_levels(found: ObjectLevels, console: Console) -> None:
 
 def main() -> None:
     args = parse_args()
-    found = object_levels(load_config(args.config, args.cfg_options), args.images)
+    found = object_levels(
+        read_config(args.config, args.cfg_options, with_teacher=False), args.images
+    )
     print_levels(found, Console())
     if args.out:
         write_json_atomically(args.out, dict(asdict(found), config=args.config))

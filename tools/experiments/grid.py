@@ -207,7 +207,8 @@ def format_options(options: Mapping[str, Any]) -> list[str]:
     """Writes options as ``--cfg-options`` takes them: ``key=value``, lists as ``[a,b]``.
 
     Raises:
-        UsageError: If a value is a dict, or a text that would be read as another one: a command line cannot hold these.
+        UsageError: If a value is a dict, or a text that would be read as another one or as a list: a command line cannot
+            hold these. Texts of numbers, booleans and None are meant so.
     """
     return [f'{key}={_format(key, value)}' for key, value in options.items()]
 
@@ -219,10 +220,12 @@ def _format(key: str, value: Any) -> str:
         return f'[{",".join(_format(key, item) for item in value)}]'
     text = str(value)
     if isinstance(value, (str, os.PathLike)) and (read := _read(text)) != text:
-        raise UsageError(
-            f'option {key} is {text!r}, but a training would read {read!r}: put the data, or the work folder, into a '
-            'path without spaces, commas, quotes and brackets.'
+        advice = (
+            'put the data, or the work folder, into a path without spaces, commas, quotes and brackets'
+            if isinstance(read, str) or os.sep in text
+            else 'give a list, not a text'
         )
+        raise UsageError(f'option {key} is {text!r}, but a training would read {read!r}: {advice}.')
     return text
 
 

@@ -59,6 +59,10 @@ def prepare_config(
     """
     cfg.launcher = launcher
     _drop_removed_hooks(cfg)
+    loop = cfg.get('val_cfg') or {}
+    if type_name(loop.get('type')) == 'SingleTeacherDistillValLoop':
+        # by name, which is ours then (engine/hooks/upstream_check_hook.py), where a config of Python has the class
+        loop['type'] = 'mmrazor.SingleTeacherDistillValLoop'
     if teacher_ckpt is not None:
         if 'teacher' not in (cfg.get('model') or {}):
             raise UsageError(

@@ -31,6 +31,7 @@ from dpk_mm.models.teacher.resizing import TeacherResizing
 from dpk_mm.models.teacher.speed import check_precision, compile_teacher, in_precision
 
 from ..distillers.class_counts import check_class_counts
+from ..recorders import attach_again
 from ..student_preprocessor import student_preprocessor
 from .after_stop import with_zero_gradient
 from .finite import NonFiniteGuard
@@ -380,6 +381,12 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         """
         distiller = self.distiller
         self._prepare_teacher()
+        if (
+            self._shares_teacher
+        ):  # a copy that is run: its recorders have not looked at this teacher yet
+            self._shares_teacher = False
+            self.teacher.to(next(self.parameters()).device)
+            attach_again(distiller.teacher_recorders, self.teacher)
         getattr(distiller, 'attach_again', lambda: None)()
         self._check_batch_size(batch_inputs)
         # A batch whose student failed, or was not run, has left its items there.

@@ -218,7 +218,7 @@ class DPKDistiller(ConfigurableDistiller):
                 for own in (True, False)
             ]
             check_logits(name, loss, *sides)
-            self._check_gradient(name, mapping)
+            self._check_gradient(name, loss, mapping)
             if name in self._gates:
                 arguments = self._gates[name](arguments)
             if isinstance(loss, DistillLoss):
@@ -232,13 +232,16 @@ class DPKDistiller(ConfigurableDistiller):
         self._ran.stop()
         return losses
 
-    def _check_gradient(self, name: str, mapping: Mapping[str, Any]) -> None:
+    def _check_gradient(self, name: str, loss: nn.Module, mapping: Mapping[str, Any]) -> None:
         """Looks once whether a loss reaches the student: if not, its own modules train all the same, and nothing tells.
 
         What lies inside a reentrant checkpoint, torch's default, is recorded without a graph.
         """
         # a name without "loss" is a number for the log
         if name in self._teaching or 'loss' not in name or not torch.is_grad_enabled():
+            return
+        # it reads more of the student than its records, as CrossKD does with the head
+        if hasattr(getattr(loss, 'criterion', loss), 'prepare_from_student'):
             return
         student = self._models.get('student')
         if student is None or not student.training:
@@ -264,8 +267,9 @@ class DPKDistiller(ConfigurableDistiller):
         if read and not any(x.requires_grad for _, x in read):
             raise UsageError(
                 f'distill_losses.{name} teaches the student nothing: no gradient goes through what it reads of it, '
-                f'{first_few(dict.fromkeys(source for source, _ in read))}, which is frozen or inside activation '
-                'checkpointing (with_cp); record a layer outside of that, or checkpoint with use_reentrant=False.'
+                f'{first_few(dict.fromkeys(source for source, _ in read))}, which is frozen, detached, an '
+                'input of the network or inside activation checkpointing (with_cp); record a layer outside of that, or '
+                'checkpoint with use_reentrant=False.'
             )
 
     def compute_remaining_losses(self) -> None:

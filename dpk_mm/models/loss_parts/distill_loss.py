@@ -45,7 +45,7 @@ class DistillLoss(nn.Module):
         super().__init_subclass__(**kwargs)
         if 'forward' in vars(cls) and 'parts' not in vars(cls):
             raise TypeError(
-                f'{cls.__name__} writes forward(), which a training does not call: it takes the losses from parts(); '
+                f'{cls.__name__} writes forward(), which DPKDistiller does not call: it takes the losses from parts(); '
                 'write parts() in its place.'
             )
         if 'parts' in vars(cls) and 'forward' not in vars(cls):

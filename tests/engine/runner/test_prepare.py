@@ -4,8 +4,11 @@ import pytest
 from mmdet.engine.hooks import DetVisualizationHook
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, ApexOptimWrapper, OptimWrapper
+from mmengine.registry import LOOPS
+from mmrazor.engine.runner import SingleTeacherDistillValLoop as RazorValLoop
 
 from dpk_mm.cli.options import load_config
+from dpk_mm.engine.hooks import SingleTeacherDistillValLoop
 from dpk_mm.engine.runner.prepare import named_for_test, prepare_config, prepare_test_config
 from dpk_mm.errors import UsageError
 from tests.helpers.small_config import write_small_config
@@ -23,6 +26,14 @@ def test_nothing_asked_changes_nothing_but_the_launcher(config_file):
     cfg, before = load_config(config_file), load_config(config_file)
     prepare_config(cfg)
     assert cfg.to_dict() == {**before.to_dict(), 'launcher': 'none'}
+
+
+@pytest.mark.parametrize('kind', ['SingleTeacherDistillValLoop', RazorValLoop])
+def test_the_validation_loop_of_mmrazor_is_ours_by_name(config_file, kind):
+    cfg = load_config(config_file)
+    cfg.val_cfg = dict(type=kind)
+    prepare_config(cfg)
+    assert LOOPS.get(cfg.val_cfg.type) is SingleTeacherDistillValLoop
 
 
 def test_resume(config_file, tmp_path):

@@ -1,6 +1,7 @@
 """The algorithm on small mmpretrain classifiers: same code path as detectors, seconds instead of minutes."""
 
 import copy
+from contextlib import suppress
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 import dpk_mm  # noqa: F401
+from dpk_mm.models.distillers import dpk_distiller
 from dpk_mm.modules import CKAMaskRatio
 from tests.helpers import small_runs
 
@@ -482,12 +484,23 @@ def test_a_copy_shares_the_teacher_and_is_a_model_of_its_own():
     assert {p.dtype for p in copied.parameters()} == {torch.float64}
 
 
-def test_a_copy_can_be_trained_as_well():
+def test_a_copy_can_be_trained_as_well(monkeypatch):
     model = build().train()
     copied = copy.deepcopy(model)
+    said = []
+    monkeypatch.setattr(dpk_distiller, 'print_log', lambda text, *args: said.append(text))
     found = []
     for one in (model, copied, model):
         torch.manual_seed(3)
         found.append(one(*batch(one), mode='loss'))
     for name, value in found[0].items():
         assert torch.equal(value, found[1][name]) and torch.equal(value, found[2][name]), name
+    assert not said  # nothing was replaced
+
+
+def test_the_teacher_follows_a_copy_that_is_run():
+    copied = copy.deepcopy(build()).to('meta')
+    assert {p.device.type for p in copied.teacher.parameters()} == {'cpu'}
+    with suppress(Exception):  # there is nothing to compute with
+        copied.record_teacher(torch.empty(2, 3, 32, 32, device='meta'))
+    assert {p.device.type for p in copied.teacher.parameters()} == {'meta'}

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.model import BaseModule
 from mmengine.registry import init_default_scope
+from mmrazor.models.losses import L2Loss
 from mmrazor.registry import MODELS
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -343,6 +344,13 @@ def test_a_record_without_a_graph_teaches_nothing_and_is_refused(mapping):
     frozen.block.requires_grad_(False)
     with pytest.raises(UsageError, match=message):
         losses_of(frozen, 'block.0', **mapping)
+
+
+def test_a_loss_that_reads_more_than_its_records_is_not_asked_for_a_graph(monkeypatch):
+    monkeypatch.setattr(L2Loss, 'prepare_from_student', lambda self, model: None, raising=False)
+    student = Checkpointed()
+    student.block.requires_grad_(False)
+    assert losses_of(student, 'block.0').keys() == {'loss_l2'}
 
 
 def test_records_with_a_graph_and_losses_that_need_none():

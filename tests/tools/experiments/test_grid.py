@@ -123,6 +123,13 @@ def test_a_text_that_a_training_would_read_as_another_one_is_refused(text):
             format_options({'data.root': value})
 
 
+def test_a_list_in_a_text_is_told_from_a_path():
+    with pytest.raises(UsageError, match='give a list, not a text'):
+        format_options({'model.inherit': '[neck,rpn_head]'})
+    with pytest.raises(UsageError, match='into a path without spaces'):
+        format_options({'data.root': '/data,old/x'})
+
+
 @pytest.mark.parametrize('path', sorted(GRIDS.glob('*.py')), ids=lambda path: path.stem)
 def test_our_grids_fit_their_configs(path):
     """Every option of every entry changes something that the config builds its model or data of."""
