@@ -207,8 +207,8 @@ def format_options(options: Mapping[str, Any]) -> list[str]:
     """Writes options as ``--cfg-options`` takes them: ``key=value``, lists as ``[a,b]``.
 
     Raises:
-        UsageError: If a value is a dict, or a text that would be read as another one or as a list: a command line cannot
-            hold these. Texts of numbers, booleans and None are meant so.
+        UsageError: If a value is a dict, or a text that would be read as another one or as a list: a command line
+            cannot hold these. Texts of numbers, booleans and None are meant so.
     """
     return [f'{key}={_format(key, value)}' for key, value in options.items()]
 
