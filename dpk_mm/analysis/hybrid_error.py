@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from mmengine.runner import Runner
 from torch import Tensor
 
 from ..engine.datasets.replay_dataset import seeded
@@ -24,6 +23,7 @@ from ..errors import UsageError
 from ..models.losses import DPKLoss
 from ..modules import MaskRatioPolicy
 from ..modules.hybrid_transform import FeatureTransform
+from .feature_similarity import image_loader
 from .loading import build_model, dpk_losses, load_distillation, read_config, scope_of
 
 PARTS = ('train', 'val')
@@ -130,8 +130,9 @@ def measure_hybrid_error(
         config: Of a distillation with a ``DPKLoss``.
         checkpoint: A full checkpoint of that training, with the modules; a student-only one has none.
         teacher_ckpt: The teacher's checkpoint, in place of the config's.
-        part: 'val' or 'train', the dataloader; without shuffling. Its pipeline has to load the ground truth.
-        batches: How many batches, at least 1; fewer if there are no more.
+        part: 'val' or 'train', the dataloader; its images in the shuffled order of a fixed seed, see
+            :func:`~dpk_mm.analysis.feature_similarity.image_loader`. Its pipeline has to load the ground truth.
+        batches: How many full batches, at least 1; fewer if there are no more.
         ratios: Mask ratios, each in [0, 1].
         options: ``--cfg-options``.
         device: Torch device.
@@ -140,7 +141,8 @@ def measure_hybrid_error(
         One row for each stage.
 
     Raises:
-        UsageError: If the config has no ``DPKLoss``, or the checkpoint does not fit.
+        UsageError: If the config has no ``DPKLoss`` or no such dataloader, the checkpoint does not fit, or there are
+            fewer images than a batch has.
     """
     if part not in PARTS:
         raise UsageError(f'the part must be one of {", ".join(PARTS)}, but is {part!r}.')
@@ -157,12 +159,16 @@ def measure_hybrid_error(
     for name, loss in losses.items():
         loss.mask_ratio = measures[name]
 
-    loader = dict(cfg[f'{part}_dataloader'], sampler=dict(type='DefaultSampler', shuffle=False))
-    loader.pop('batch_sampler', None)
     # A seed for masks and augmentations, so that two calls give the same numbers; the caller's generators stay.
     cuda = [*range(torch.cuda.device_count())] if torch.cuda.is_initialized() else []
     with seeded(0), torch.random.fork_rng(devices=cuda), scope_of(cfg):
         torch.manual_seed(0)
-        for batch in islice(Runner.build_dataloader(loader, seed=0), batches):
+        loader = image_loader(cfg, part)
+        if not len(loader):
+            raise UsageError(
+                f'the {part} part has fewer images than a batch of {loader.batch_size}: set '
+                f'{part}_dataloader.batch_size to a smaller number (--cfg-options).'
+            )
+        for batch in islice(loader, batches):
             model(**model.data_preprocessor(batch, training=False), mode='loss')
     return [row for name, measure in measures.items() for row in measure.rows(name)]

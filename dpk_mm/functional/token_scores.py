@@ -92,6 +92,9 @@ def foreground_scores(
 ) -> Tensor:
     """Share of each patch that boxes cover, in [0, 1].
 
+    Boxes cover the cells that FGD gives them (:func:`~dpk_mm.functional.boxes.box_cells`): the end is rounded up and
+    included, so that to the right and below it is one column and one row more than a box touches.
+
     Args:
         boxes: N tensors ``[G_i, 4]`` (x1, y1, x2, y2), pixels of the padded batch.
         image_shape: (height, width) of the padded batch.

@@ -18,6 +18,7 @@ from .transformer import Transformer
 
 STUDENT_EMBEDS = ('own', 'tied', 'orthogonal')
 TEACHER_ENCODERS = ('own', 'shared', 'average')
+AVERAGE_MOMENTUM = 0.99
 
 
 class DPKTransform(HybridTransform):
@@ -58,8 +59,8 @@ class DPKTransform(HybridTransform):
         average_momentum: Of that average, in [0, 1]; it is brought forward in each forward pass of a training.
 
     Raises:
-        ValueError: If a size is below 1, a depth below 0, heads do not divide a width, the momentum is outside [0, 1],
-            a name is unknown, or what it stands for needs the prior 'teacher' or equal widths.
+        ValueError: If a size is below 1, a depth below 0, heads do not divide a width, the momentum is outside [0, 1]
+            or of no average, a name is unknown, or what it stands for needs the prior 'teacher' or equal widths.
 
     Source: Section 2.2 and A.2, Eq. 4; the priors: Table 7.
     """
@@ -81,7 +82,7 @@ class DPKTransform(HybridTransform):
         prior: str = 'teacher',
         student_embed: str = 'own',
         teacher_encoder: str = 'own',
-        average_momentum: float = 0.99,
+        average_momentum: float = AVERAGE_MOMENTUM,
     ) -> None:
         width = decoder_embed_dims or embed_dims
         check_sizes(1, embed_dims=embed_dims, decoder_embed_dims=width)
@@ -133,6 +134,11 @@ class DPKTransform(HybridTransform):
             )
         if not 0 <= momentum <= 1:
             raise ValueError(f'average_momentum must be in [0, 1], but is {momentum}.')
+        if momentum != AVERAGE_MOMENTUM and teacher_encoder != 'average':
+            raise ValueError(
+                f'average_momentum is {momentum}, but teacher_encoder is {teacher_encoder!r}, which averages nothing; '
+                "leave average_momentum out, or set teacher_encoder='average'."
+            )
 
     @torch.no_grad()
     def _follow(self) -> None:

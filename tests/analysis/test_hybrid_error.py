@@ -135,7 +135,8 @@ class Augmented(Noise):
         return item
 
 
-def test_two_calls_give_the_same_numbers_and_leave_those_of_the_caller(tmp_path):
+def training(folder):
+    """A config with 8 images in batches of 4, and a checkpoint of it."""
     cfg = Config(
         dict(
             model=dict(distilled(classifier(), classifier())),
@@ -149,16 +150,54 @@ def test_two_calls_give_the_same_numbers_and_leave_those_of_the_caller(tmp_path)
             ),
         )
     )
-    torch.save({'state_dict': build(classifier()).state_dict()}, tmp_path / 'teacher.pth')
-    torch.save({'state_dict': build_model(cfg).state_dict()}, tmp_path / 'whole.pth')
-    cfg.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
+    torch.save({'state_dict': build(classifier()).state_dict()}, folder / 'teacher.pth')
+    torch.save({'state_dict': build_model(cfg).state_dict()}, folder / 'whole.pth')
+    cfg.model.teacher_ckpt = str(folder / 'teacher.pth')
+    return cfg, folder / 'whole.pth'
+
+
+def test_two_calls_give_the_same_numbers_and_leave_those_of_the_caller(tmp_path):
+    cfg, checkpoint = training(tmp_path)
     found = []
     for seed in (1, 2):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
         before = random.getstate(), np.random.get_state()[1].tolist()
-        found.append(measure_hybrid_error(cfg, tmp_path / 'whole.pth', part='train'))
+        found.append(measure_hybrid_error(cfg, checkpoint, part='train'))
         assert (random.getstate(), np.random.get_state()[1].tolist()) == before
     assert found[0] == found[1]
     assert len(found[0]) == 1 and len(set(found[0][0].by_ratio.values())) > 1
+
+
+class Listed(Noise):
+    """Says which images were read."""
+
+    read = []
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return super().__getitem__(index)
+
+
+def test_the_images_are_in_the_shuffled_order_of_a_fixed_seed(tmp_path):
+    cfg, checkpoint = training(tmp_path)
+    cfg.train_dataloader.dataset.type = Listed
+    cfg.train_dataloader.batch_size = 3
+    cfg.train_dataloader.num_workers = 2  # a process of its own would not list them here
+    orders = []
+    for _ in range(2):
+        Listed.read.clear()
+        measure_hybrid_error(cfg, checkpoint, part='train')
+        orders.append(list(Listed.read))
+    assert orders[0] == orders[1] != sorted(orders[0])
+    assert len(set(orders[0])) == len(orders[0]) == 6  # full batches alone
+
+
+def test_images_that_are_not_there(tmp_path):
+    cfg, checkpoint = training(tmp_path)
+    with pytest.raises(UsageError, match='the config has no val_dataloader: choose another part'):
+        measure_hybrid_error(cfg, checkpoint)
+    cfg.train_dataloader.batch_size = 9
+    with pytest.raises(UsageError, match='train part has fewer images than a batch of 9: set trai'):
+        measure_hybrid_error(cfg, checkpoint, part='train')

@@ -323,6 +323,7 @@ def test_an_averaged_encoder_follows_the_student_s():
             dict(teacher_encoder='average', average_momentum=1.5),
             r'average_momentum must be in \[0, 1\]',
         ),
+        (dict(average_momentum=0.9), "is 0.9, but teacher_encoder is 'own', which averages noth"),
     ],
 )
 def test_forms_that_do_not_fit(kwargs, message):

@@ -14,7 +14,7 @@ from dpk_mm.errors import UsageError, first_few
 
 from ...functional.feature_error import error_and_variance
 from ...models.distillers import DPKDistiller
-from ...models.distillers.feature_gate import GatedFeature
+from ...models.distillers.feature_gate import GatedFeature, student_arguments
 from .loss_sums import total
 
 #: The losses of the student itself, as mmrazor prefixes them; they count as one.
@@ -29,11 +29,13 @@ class FeatureGradient(NamedTuple):
         task: Squared norm of the gradient of the student's own losses.
         distill: Squared norm of that of the distillation loss.
         product: Their inner product.
+        reached: 1 if the distillation loss depends on the feature at all, be its gradient zero; else 0.
     """
 
     task: Tensor
     distill: Tensor
     product: Tensor
+    reached: Tensor
 
     def share(self) -> float:
         """Norm of the distillation's gradient over that of the student's own; 0 where the latter is 0."""
@@ -70,9 +72,12 @@ def feature_gradients(
         _gradients(own[1], [feature.given for feature in seen.values()], scale),
     ]
     found = {}
-    for key, task, distill in zip(seen, *gradients, strict=True):
+    for (key, feature), task, distill in zip(seen.items(), *gradients, strict=True):
+        zero = torch.zeros((), device=feature.given.device)
+        reached = zero + (distill is not None)
+        task, distill = (zero if g is None else g for g in (task, distill))
         products = task.square().sum(), distill.square().sum(), (task * distill).sum()
-        found[key] = FeatureGradient(*products)
+        found[key] = FeatureGradient(*products, reached)
     return found
 
 
@@ -124,8 +129,24 @@ def losses_on_features(distiller: DPKDistiller) -> list[str]:
     return [
         name
         for name, mapping in distiller.loss_forward_mappings.items()
-        if any(key.startswith('student_') for key in mapping)
+        if student_arguments(mapping)
     ]
+
+
+def check_no_connector(distiller: DPKDistiller, name: str, user: str) -> None:
+    """Raises UsageError if a loss gets a feature of the student through a connector of the distiller.
+
+    The loss's gradient is measured on what the loss is given, and there the student's own losses have none.
+    """
+    mapping = distiller.loss_forward_mappings[name]
+    for argument in student_arguments(mapping):
+        connector = mapping[argument].get('connector')
+        if connector:
+            raise UsageError(
+                f"{user} compares gradients on the student's own features, but distill_losses.{name} gets {argument} "
+                f"through the connector {connector!r}, on whose output the student's own losses do not depend; take "
+                f'the connector or {user} out.'
+            )
 
 
 def check_names(given: Mapping[str, Any], known: Sequence[str], user: str, argument: str) -> None:
@@ -137,9 +158,10 @@ def check_names(given: Mapping[str, Any], known: Sequence[str], user: str, argum
             )
 
 
-def _gradients(loss: Tensor | None, features: Sequence[Tensor], scale: float) -> list[Tensor]:
-    zeros = [torch.zeros((), device=feature.device) for feature in features]
+def _gradients(
+    loss: Tensor | None, features: Sequence[Tensor], scale: float
+) -> list[Tensor | None]:
     if loss is None or not loss.requires_grad or not features:
-        return zeros
+        return [None] * len(features)
     found = torch.autograd.grad(scale * loss, features, retain_graph=True, allow_unused=True)
-    return [zero if g is None else g.float() / scale for g, zero in zip(found, zeros, strict=True)]
+    return [None if g is None else g.float() / scale for g in found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from .feature_gradients import (
     FeatureGradient,
     averaged_over_ranks,
     check_names,
+    check_no_connector,
     distiller_of,
     feature_gradients,
     losses_on_features,
@@ -56,9 +57,10 @@ class GradientShareHook(Hook):
     - ``train/gradient_cosine/distill.<loss>.<feature>``: the cosine of the two gradients.
 
     The logged losses are those without it. All ranks have the same weights, of the mean over their squared norms. The
-    averages are saved with each checkpoint and restored at resume. A measurement that is not finite is left out, and
-    one without a gradient of the distillation (as in a warm-up of the modules) is made again in the next iteration.
-    Several losses have a hook each.
+    averages are saved with each checkpoint and restored at resume. A measurement that is not finite is left out. A
+    feature on which the task or the distillation had no gradient yet (as in a warm-up of the modules) is measured again
+    in every iteration until both have one, so leave out of ``share`` what never gets one; where neither ``share`` nor
+    the loss names features, one that the loss does not use is not waited for. Several losses have a hook each.
 
     Args:
         share: Norm of the distillation's gradient over that of the task's, > 0: for all features of the loss, or by
@@ -74,8 +76,8 @@ class GradientShareHook(Hook):
 
     Raises:
         UsageError: (a ValueError) Here for bad numbers; before training if the model has no such loss, or one with a
-            loss_weight of 0, or the student no loss of its own; at the first measurement if ``share`` names a feature
-            that is not there, or the student's own losses do not depend on one.
+            loss_weight of 0 or behind a connector, or the student no loss of its own; at the first measurement if
+            ``share`` names a feature that is not there, or the student's own losses do not depend on one.
     """
 
     priority = 'NORMAL'
@@ -118,6 +120,7 @@ class GradientShareHook(Hook):
         self.reference = reference
         self.averages: dict[str, tuple[float, float]] = {}
         """Feature -> geometric means of the squared norms of the task's gradient and the distillation's."""
+        self._used: dict[str, None] = {}  # features that the loss depends on, on whatever rank
         self._checked = False
 
     def before_run(self, runner) -> None:
@@ -135,6 +138,7 @@ class GradientShareHook(Hook):
                 f'GradientShareHook: loss is {self.loss!r}, but distill_losses has {", ".join(losses) or "none"}'
                 f'{did_you_mean(self.loss, losses) or "."}'
             )
+        check_no_connector(self._distiller, self.loss, 'GradientShareHook')
         if getattr(self._distiller.distill_losses[self.loss], 'loss_weight', None) == 0:
             raise UsageError(
                 f'GradientShareHook: loss_weight of {self.loss} is 0, so it has no gradient that could be weighed; set '
@@ -200,24 +204,25 @@ class GradientShareHook(Hook):
         if problem:
             runner.logger.warning(f'GradientShareHook: {problem}; they are measured anew.')
             return
-        # of other features there may be some, if share was a number before
+        # of other features there may be some, if share was a number before; earlier versions kept a task of 0
         self.averages = {
             name: (float(task), float(own))
             for name, (task, own) in state['averages'].items()
-            if not isinstance(self.share, dict) or name in self.share
+            if task > 0 and (not isinstance(self.share, dict) or name in self.share)
         }
 
-    def _governed(self) -> list[str]:
-        """The features whose share is set, of those that the loss was given."""
+    def _governed(self, given: Iterable[str]) -> list[str]:
+        """The features whose share is set; those given where neither it nor the loss names any."""
         if isinstance(self.share, dict):
             return list(self.share)
         names = getattr(self._distiller.distill_losses[self.loss], 'feature_names', dict)()
         stages = [name for (side, _), name in names.items() if side == 'student']
-        return stages or list(self._gate.seen)
+        return stages or list(given)
 
     def _missing(self) -> bool:
-        """Whether no feature has a weight yet, as before the first measurement that found a gradient."""
-        return not self.averages
+        """Whether a feature has no weight yet; the same on all ranks, also where the forward pass of one failed."""
+        governed = self._governed(self._used)
+        return not self.averages or any(name not in self.averages for name in governed)
 
     def _measure(self, losses: Mapping[str, Any], runner) -> None:
         seen = self._gate.seen
@@ -232,8 +237,10 @@ class GradientShareHook(Hook):
             return  # a forward pass has failed, on whatever rank
         if getattr(unwrap(runner.model), 'distillation_stopped', False):
             return
-        governed = self._governed()
+        governed = self._governed(seen)
         check_names(dict.fromkeys(governed), list(seen), 'GradientShareHook', 'share')
+        if runner.iter % self.interval:  # between two measurements only what has no weight
+            governed = [name for name in governed if name not in self.averages]
         if self.reference == 'feature':
             seen = {name: seen[name] for name in governed}
         if not self.averages and not self._checked:
@@ -241,6 +248,7 @@ class GradientShareHook(Hook):
             self._check_reached(losses, {name: f.recorded for name, f in seen.items()})
         gradients = feature_gradients(losses, self.loss, seen, loss_scale(runner))
         measured = averaged_over_ranks(gradients)
+        self._used |= {name: None for name, gradient in measured.items() if gradient.reached > 0}
         found = {name: measured[name] for name in governed}
         cosines = {name: gradient.cosine() for name, gradient in found.items()}
         if self.reference == 'all':
@@ -264,6 +272,8 @@ class GradientShareHook(Hook):
         if not (math.isfinite(task) and math.isfinite(own) and own > 0):
             return
         before = self.averages.get(name)
+        if before is None and task == 0:
+            return  # a share of it would be a weight of 0 until the next measurement
         if before is not None:
             task, own = (
                 _geometric(old, new, self.momentum)

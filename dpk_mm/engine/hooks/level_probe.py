@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from ...models.distillers import DPKDistiller
 from ...models.losses import DPKLoss
-from .feature_gradients import error_share, feature_distance, feature_gradients, losses_on_features
+from .feature_gradients import (
+    check_no_connector,
+    error_share,
+    feature_distance,
+    feature_gradients,
+    losses_on_features,
+)
 from .loss_names import monitor_name
 
 
@@ -22,16 +28,24 @@ class LevelProbe:
     - ``gradient_cosine/distill.<loss>.<feature>``: the cosine of the two.
     - ``feature_distance/<feature>``: squared error of the student's feature itself as a share of the teacher's
       variance, where both have one shape.
-    - ``hybrid_error/<stage>``: the same of what the modules of a ``DPKLoss`` make of it.
+    - ``hybrid_error/<stage>``: the same of what the modules of a ``DPKLoss`` make of it. Where a map is cut into
+      windows by ``max_tokens``, the zeros with which the last ones are filled up count like cells of the map.
 
-    A feature is called by the loss's name for it (``P4``), else by its record (``feats[2]``).
+    A feature is called by the loss's name for it (``P4``), else by its record (``feats[2]``); an argument that is not
+    called ``student_...`` by its own name (``s_feature``), without a distance, since its teacher is not known.
 
     Args:
         distiller: Whose losses are looked at.
+
+    Raises:
+        UsageError: (a ValueError) If a loss gets a feature of the student through a connector.
     """
 
     def __init__(self, distiller: DPKDistiller) -> None:
-        self._gates = {name: distiller.gate(name) for name in losses_on_features(distiller)}
+        names = losses_on_features(distiller)
+        for name in names:
+            check_no_connector(distiller, name, 'LossGradientHook by_level')
+        self._gates = {name: distiller.gate(name) for name in names}
         self._listening = False
         self._errors: dict[str, float] = {}
         self._handles = [

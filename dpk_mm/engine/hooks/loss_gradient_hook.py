@@ -52,7 +52,7 @@ class LossGradientHook(Hook):
 
     Raises:
         UsageError: (a ValueError) Here for a bad interval; before training if the model has no student, or the student
-            no trainable parameter in ``part``.
+            no trainable parameter in ``part``, or with ``by_level`` a loss gets its features through a connector.
     """
 
     priority = 'NORMAL'

@@ -20,7 +20,7 @@ from ..loss_parts.distill_loss import WHOLE, DistillLoss
 from ..recorders import attach_again
 from .class_counts import check_logits
 from .empty_record import PartsThatRan, why_empty
-from .feature_gate import FeatureGate
+from .feature_gate import FeatureGate, student_arguments
 from .records import DATA_SAMPLES, SIDES, arguments_of, expand_records, fill_mapping
 from .trained_modules import load_modules
 
@@ -176,7 +176,8 @@ class DPKDistiller(ConfigurableDistiller):
         if name not in self._gates:
             loss = self.distill_losses[name]
             names = loss.feature_names() if isinstance(loss, DistillLoss) else {}
-            self._gates[name] = FeatureGate(names)
+            arguments = student_arguments(self.loss_forward_mappings[name])
+            self._gates[name] = FeatureGate(names, arguments)
         return self._gates[name]
 
     def _fill_mappings(self, given: dict[str, Any], recorders: Mapping[str, Any]) -> None:

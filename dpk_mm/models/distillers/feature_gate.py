@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from .records import DATA_SAMPLES
+
+
+def student_arguments(mapping: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The arguments of a loss, by whatever name, that are records of the student.
+
+    Args:
+        mapping: Its entry in ``loss_forward_mappings``. The ground truth, which the student's recorders have, too, is
+            left out.
+    """
+    return [
+        argument
+        for argument, record in mapping.items()
+        if record['from_student'] and argument != DATA_SAMPLES
+    ]
 
 
 class GatedFeature(NamedTuple):
@@ -34,23 +50,26 @@ class FeatureGate:
     Args:
         names: ``('student', index)`` -> name of a feature of a tuple, as ``DistillLoss.feature_names`` gives it;
             another one is called ``feats[2]``, and a single one after its record, ``logits``.
+        arguments: Which arguments of the loss are the student's, of :func:`student_arguments`. One that is not called
+            ``student_<record>``, as ``preds_S`` of mmrazor's losses, has its own name.
 
     Attributes:
         factors: Name -> factor of the gradient, 1 where there is none.
         seen: Name -> feature of the last forward pass, until :meth:`clear`.
     """
 
-    def __init__(self, names: Mapping[tuple[str, int], str]) -> None:
+    def __init__(self, names: Mapping[tuple[str, int], str], arguments: Sequence[str]) -> None:
         self.names = dict(names)
+        self.arguments = tuple(arguments)
         self.factors: dict[str, float] = {}
         self.seen: dict[str, GatedFeature] = {}
 
     def __call__(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of a loss, with every ``student_<record>`` behind the gate."""
+        """The arguments of a loss, with those of the student behind the gate."""
         self.seen = {}
         passed = dict(arguments)
         for key, value in arguments.items():
-            if not key.startswith('student_'):
+            if key not in self.arguments:
                 continue
             record = key.removeprefix('student_')
             teacher = arguments.get(f'teacher_{record}')

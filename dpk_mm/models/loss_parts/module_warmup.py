@@ -91,6 +91,12 @@ class ModuleWarmup(nn.Module):
             warmup = cls(list(stages), **arguments)
         except ValueError as error:
             raise ValueError(f'module_warmup.{error}') from error
+        for key in ('interval', 'momentum'):
+            if key in arguments and warmup.limit is None:
+                raise ValueError(
+                    f'module_warmup.{key} is of the measured error, which nothing asks for without error; set '
+                    f'error=0.3, say, or leave {key} out.'
+                )
         for name, transform in stages.items():
             if warmup.limit is not None and getattr(transform, 'prior', None) != 'teacher':
                 raise ValueError(
@@ -139,14 +145,17 @@ class ModuleWarmup(nn.Module):
         return self.iteration < self.iterations and not bool(self.ended[self.stages.index(stage)])
 
     @torch.no_grad()
-    def observe(self, stage: str, transform: FeatureTransform, student: Tensor, teacher: Tensor):
-        """Measures the error of a stage where it is time to, with the same result on every rank."""
+    def observe(self, stage: str, hybrid: Tensor, teacher: Tensor) -> None:
+        """Takes up the error of a stage where it is time to, with the same result on every rank.
+
+        Args:
+            stage: Its name.
+            hybrid: Its whole map from the teacher's tokens alone, see :func:`rebuilt`.
+            teacher: The teacher's.
+        """
         if not self.measures(stage):
             return
         place = self.stages.index(stage)
-        tokens = transform.num_tokens((teacher.shape[-2], teacher.shape[-1]))
-        index = unmasked(teacher.shape[0], tokens, teacher.device)
-        hybrid = transform(student, teacher, 1.0, TokenMask(index.teacher, index.student))
         sums = error_and_variance(hybrid, teacher)
         all_reduce(sums)
         error = sums[0] / sums[1]
@@ -157,6 +166,13 @@ class ModuleWarmup(nn.Module):
             error = self.momentum * before + (1 - self.momentum) * error
         self.errors[place] = error
         self.ended[place] = error <= self.limit
+
+
+def rebuilt(transform: FeatureTransform, student: Tensor, teacher: Tensor) -> tuple[Tensor, None]:
+    """The hybrid feature made of the teacher's tokens alone, as ``Stage.in_windows`` calls it."""
+    tokens = transform.num_tokens((teacher.shape[-2], teacher.shape[-1]))
+    index = unmasked(teacher.shape[0], tokens, teacher.device)
+    return transform(student, teacher, 1.0, TokenMask(index.teacher, index.student)), None
 
 
 def _is_number(value: Any) -> bool:

@@ -120,7 +120,11 @@ class Stage:
         return ValueError(f'DPKLoss: {prefix}{error}')
 
     def pick(self, side: str, feats: Sequence[Tensor]) -> Tensor:
-        """The stage's own feature of a side's recorded tuple, as a map ``[N, C, H, W]``."""
+        """The stage's own feature of a side's recorded tuple, as a map ``[N, C, H, W]``.
+
+        Raises:
+            ValueError: If there is none at the index, or ``extra_tokens`` or ``grid`` do not fit it.
+        """
         index = self.index[side]
         if not -len(feats) <= index < len(feats):
             raise ValueError(
@@ -129,6 +133,13 @@ class Stage:
             )
         feature = feats[index]
         if feature.ndim != 3:
+            for key, unset in (('extra_tokens', 0), ('grid', None)):
+                value = getattr(self, key)[side]
+                if value != unset:
+                    raise ValueError(
+                        f'DPKLoss: transforms.{self.name}.{side}_{key} is {value!r}, but the recorded feature of '
+                        f'shape {tuple(feature.shape)} is no sequence of tokens [N, L, C]; leave it out.'
+                    )
             return feature
         try:
             return tokens_to_map(feature, self.extra_tokens[side], self.grid[side])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from ...modules import MaskRatioPolicy
 from ...modules.mask_strategy import MaskContext
 from ..loss_parts.distill_loss import DistillLoss, at_least_float32
 from ..loss_parts.ground_truth import boxes_of
-from ..loss_parts.module_warmup import ModuleWarmup
+from ..loss_parts.module_warmup import ModuleWarmup, rebuilt
 from ..loss_parts.resizing import check_pair
 from ..loss_parts.stage import Stage
 
@@ -249,9 +250,11 @@ class DPKLoss(DistillLoss):
         assert self.module_warmup is not None
         if self.module_warmup.measures(name):
             transform = self.transforms[name]
-            with torch.no_grad():
-                own, other, _ = self.stages[name].split(transform, student, teacher)
-            self.module_warmup.observe(name, transform, own, other)
+            with torch.no_grad():  # on the whole map: windows may have zeros beyond it
+                hybrid, _ = self.stages[name].in_windows(
+                    transform, student, teacher, partial(rebuilt, transform)
+                )
+            self.module_warmup.observe(name, hybrid, teacher)
         return (student.detach() if self.module_warmup.detaches(name) else student), teacher
 
     def _ratios(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:

@@ -188,13 +188,15 @@ class CKAMaskRatio(SimilarityMaskRatio):
     Args:
         samples: 'images' or 'positions'.
         gather: With 'images': gather the features of all ranks. The number of images may differ from rank to
-            rank, the size of the features may not.
+            rank, the size of the features may not. Their shapes are exchanged first, for which the host waits in
+            every mini-batch, also with ``one_step_late``.
         min_ratio: Lower clamp, for all stages or by stage.
         max_ratio: Upper clamp, for all stages or by stage.
         window: k of Eq. 7: HSIC is averaged over the last k mini-batches before the division, at least 1.
         momentum: m in [0, 1) of an exponential moving average of HSIC instead; 0 is off. See
             :class:`SimilarityMaskRatio` for both.
-        one_step_late: Whether the ratio is that of the mini-batch before, so that CUDA need not wait.
+        one_step_late: Whether the ratio is that of the mini-batch before, so that CUDA need not wait, except with
+            ``gather``.
 
     Raises:
         ValueError: If an argument is out of its range; at the first mini-batch if it holds fewer than four images

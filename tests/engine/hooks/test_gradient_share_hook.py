@@ -141,7 +141,7 @@ def test_a_large_first_gradient_is_forgotten_soon():
 def test_a_batch_without_a_gradient_of_the_task_is_left_out():
     hook = build(share=1.0, reference='feature')
     for task, own in ((0.0, 4.0), (9.0, 4.0), (0.0, 4.0)):
-        hook._average('P5', FeatureGradient(*map(torch.tensor, (task, own, 0.0))))
+        hook._average('P5', FeatureGradient(*map(torch.tensor, (task, own, 0.0, 1.0))))
     assert hook.averages['P5'] == pytest.approx((9.0, 4.0))
 
 
@@ -232,6 +232,83 @@ def test_without_a_gradient_it_is_measured_again():
     assert step(model, hook, runner).tolist() == pytest.approx([6.0, 4.0])
     loss.pulls = [4.0, 0.0]
     assert step(model, hook, runner).tolist() == pytest.approx([9.0, 4.0])  # weight 1.5 stays
+
+
+@pytest.mark.parametrize('names', [False, True])
+def test_one_feature_with_a_weight_does_not_keep_the_others_from_theirs(names):
+    loss = PullLoss([2.0, 0.0], names=names)
+    share = {'feats[0]': 1.0, 'P5': 1.0} if names else 1.0
+    model, hook = Toy(dict(loss_x=loss)), build(share=share, interval=100)
+    runner = begin(model, hook)
+    assert step(model, hook, runner).tolist() == pytest.approx([6.0, 4.0])
+    loss.pulls = [4.0, 1.0]  # the first has a weight of 1.5, which the interval keeps
+    assert step(model, hook, runner).tolist() == pytest.approx([9.0, 8.0])
+    loss.pulls = [4.0, 2.0]  # all have one
+    assert step(model, hook, runner).tolist() == pytest.approx([9.0, 12.0])
+
+
+def test_a_feature_that_the_loss_does_not_use_is_not_measured_in_every_iteration():
+    model, hook = Toy(dict(loss_x=FirstLoss())), build(share=1.0, interval=100)
+    runner = begin(model, hook)
+    for _ in range(3):
+        assert step(model, hook, runner).tolist() == pytest.approx([6.0, 4.0])
+    (log,) = (
+        v
+        for k, v in runner.message_hub.log_scalars.items()
+        if k.endswith('weight/distill.x.feats[0]')
+    )
+    assert len(log.data[0]) == 1
+    assert list(hook.averages) == ['feats[0]'] and not hook._missing()
+
+
+class FirstLoss(torch.nn.Module):
+    """It is given both features, and depends on the first."""
+
+    def forward(self, student_feats, teacher_feats):
+        return 2 * student_feats[0].sum()
+
+
+def test_a_first_measurement_without_a_gradient_of_the_task_is_none():
+    model, hook = Toy(dict(loss_x=PullLoss([2.0, 1.0])), tasks=(3.0, 0.0)), build(share=1.0)
+    runner = begin(model, hook)
+    assert step(model, hook, runner).tolist() == pytest.approx([6.0, 1.0])  # not weighed with 0
+    assert list(hook.averages) == ['feats[0]']
+    model.tasks = (3.0, 4.0)
+    assert step(model, hook, runner).tolist() == pytest.approx([6.0, 8.0])
+    # as earlier versions have saved it
+    checkpoint = {'gradient_share': {'loss_x': {'feats[0]': [54.0, 24.0], 'feats[1]': [0.0, 6.0]}}}
+    again = build(share=1.0)
+    resumed = runner_of(model, [again], resume=True)
+    again.before_run(resumed)
+    again.after_load_checkpoint(resumed, checkpoint)
+    assert again.averages == {'feats[0]': (54.0, 24.0)}
+
+
+def test_a_loss_behind_a_connector_is_refused():
+    model, hook = Toy(dict(loss_x=PullLoss([1.0, 1.0]))), build(share=1.0)
+    mapping = model.distiller.loss_forward_mappings['loss_x']
+    mapping['student_feats']['connector'] = 'conv'
+    with pytest.raises(
+        UsageError, match="loss_x gets student_feats through the connector 'conv', .* take the conn"
+    ):
+        begin(model, hook)
+
+
+def test_a_loss_whose_arguments_have_other_names():
+    model, hook = Toy(dict(loss_x=SecondLoss())), build(share=0.5)
+    record = dict(recorder='feats', data_idx=1)
+    model.distiller.loss_forward_mappings['loss_x'] = dict(
+        preds_S=dict(record, from_student=True), preds_T=dict(record, from_student=False)
+    )
+    assert step(model, hook, begin(model, hook)).tolist() == pytest.approx([3.0, 4 + 2.0])
+    assert hook.averages.keys() == {'preds_S'}
+
+
+class SecondLoss(torch.nn.Module):
+    """One of mmrazor's, of the second feature alone."""
+
+    def forward(self, preds_S, preds_T):
+        return 10 * preds_S.sum()
 
 
 def test_a_measurement_that_is_not_finite_is_left_out():
@@ -354,13 +431,14 @@ def _measure_on_a_rank(rank, store):
     import torch.distributed as dist
 
     dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
-    model, hook = Toy(dict(loss_x=PullLoss([1.0 + 2 * rank, 1.0]))), build(share=1.0)
+    # the second feature has no weight, so that it is measured between the intervals, too
+    model, hook = Toy(dict(loss_x=PullLoss([1.0 + 2 * rank, 0.0]))), build(share=1.0)
     runner = begin(model, hook)
     step(model, hook, runner)
     print('weight', model.distiller.gate('loss_x').factors['feats[0]'])
     # a forward pass that fails on one rank leaves the weights of both, also where it fails inside the loss
-    for inside in (False, True):
-        runner.iter = 20
+    for inside, iteration in ((False, 20), (True, 20), (False, 21), (True, 21)):
+        runner.iter = iteration
         before = dict(hook.averages)
         if rank:
             model.distiller.gate('loss_x').clear()

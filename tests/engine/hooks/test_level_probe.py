@@ -37,6 +37,14 @@ def test_shares_and_cosines_of_every_feature():
     hook.after_train(runner)
 
 
+def test_a_loss_behind_a_connector_is_refused():
+    model = Toy(dict(loss_x=PullLoss([1.0, 1.0])))
+    mapping = model.distiller.loss_forward_mappings['loss_x']
+    mapping['student_feats']['connector'] = 'conv'
+    with pytest.raises(UsageError, match='LossGradientHook by_level compares .*loss_x gets stu'):
+        probe(model)
+
+
 class Net(nn.Module):
     def __init__(self):
         super().__init__()

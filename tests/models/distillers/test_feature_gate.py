@@ -2,13 +2,16 @@ import pytest
 import torch
 
 from dpk_mm.errors import UsageError
-from dpk_mm.models.distillers.feature_gate import FeatureGate
+from dpk_mm.models.distillers.feature_gate import FeatureGate, student_arguments
 
 from .test_dpk_distiller import _scope, distiller  # noqa: F401
 
 
 def test_a_gate_changes_gradients_and_no_values():
-    gate = FeatureGate({('student', 0): 'P4', ('student', -1): 'P6'})
+    gate = FeatureGate(
+        {('student', 0): 'P4', ('student', -1): 'P6'},
+        ['student_feats', 'student_logits', 's_feature'],
+    )
     feats = tuple(torch.randn(2, 3, requires_grad=True) for _ in range(3))
     logits = torch.randn(4, requires_grad=True)
     passed = gate(
@@ -16,11 +19,13 @@ def test_a_gate_changes_gradients_and_no_values():
             student_feats=feats,
             teacher_feats=[f.detach() + 1 for f in feats],
             student_logits=logits,
+            s_feature=logits,
+            t_feature=logits,
             data_samples=['a'],
         )
     )
-    assert list(gate.seen) == ['P4', 'feats[1]', 'P6', 'logits']
-    assert passed['data_samples'] == ['a']
+    assert list(gate.seen) == ['P4', 'feats[1]', 'P6', 'logits', 's_feature']
+    assert passed['data_samples'] == ['a'] and passed['t_feature'] is logits
     assert all(torch.equal(a, b) for a, b in zip(passed['student_feats'], feats, strict=True))
     assert torch.equal(gate.seen['P6'].teacher, feats[2] + 1)
     assert not gate.seen['P6'].teacher.requires_grad
@@ -35,8 +40,14 @@ def test_a_gate_changes_gradients_and_no_values():
     assert gate.seen == {}
 
 
+def test_the_arguments_of_the_student_have_any_name():
+    own, other = dict(recorder='x', from_student=True), dict(recorder='x', from_student=False)
+    mapping = dict(preds_S=own, preds_T=other, student_feats=own, data_samples=own)
+    assert student_arguments(mapping) == ['preds_S', 'student_feats']
+
+
 def test_what_has_no_gradient_passes():
-    gate = FeatureGate({})
+    gate = FeatureGate({}, ['student_feats'])
     feature = torch.randn(2)
     assert gate(dict(student_feats=feature))['student_feats'] is feature
     assert gate.seen == {}

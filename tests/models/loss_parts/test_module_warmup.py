@@ -7,7 +7,7 @@ from torch import nn
 from dpk_mm.engine.hooks.warmup_hook import WarmupHook
 from dpk_mm.errors import UsageError
 from dpk_mm.functional.feature_error import error_and_variance
-from dpk_mm.models.loss_parts.module_warmup import ModuleWarmup
+from dpk_mm.models.loss_parts.module_warmup import ModuleWarmup, rebuilt
 from dpk_mm.modules import DPKTransform
 from tests.helpers.small_runs import build, classifier, distilled, runner
 
@@ -47,7 +47,7 @@ def test_it_ends_with_the_error_of_the_teacher_s_tokens():
 
     def observe(iteration, error):
         warmup.iteration, module.factor = iteration, 1 - (error / energy).sqrt()
-        warmup.observe('P4', module, teacher, teacher)
+        warmup.observe('P4', rebuilt(module, teacher, teacher)[0], teacher)
         return warmup.errors[0].item(), warmup.detaches('P4')
 
     assert observe(0, 0.01)[1]  # not measured before the first step
@@ -99,6 +99,8 @@ def test_an_iteration_that_nobody_names():
         (dict(iterations=5, error=1.5), r'module_warmup.error must be in \(0, 1\)'),
         (dict(iterations=5, interval=0), 'module_warmup.interval must be a whole number >= 1'),
         (dict(iterations=5, momentum=1.0), r'module_warmup.momentum must be in \[0, 1\)'),
+        (dict(iterations=5, interval=3), 'module_warmup.interval is of the measured error, which'),
+        (dict(iterations=5, momentum=0.5), 'set error=0.3, say, or leave momentum out'),
         (dict(iterations=5, error=0.3), "stage P4 does not have; leave error out, or set prior='t"),
     ],
 )

@@ -8,7 +8,7 @@ from torch import nn
 
 from dpk_mm.errors import UsageError
 from dpk_mm.functional import random_mask
-from dpk_mm.functional.feature_error import channel_scale
+from dpk_mm.functional.feature_error import channel_scale, error_and_variance
 from dpk_mm.models.loss_parts.stage import Stage
 from dpk_mm.models.losses.dpk_loss import DPKLoss
 from dpk_mm.models.losses.kd_loss import KDLoss
@@ -364,6 +364,14 @@ def test_tokens_that_do_not_fit_name_the_key():
         loss(torch.randn(2, 9, 3), torch.randn(2, 9, 5))
 
 
+@pytest.mark.parametrize('option', [dict(teacher_extra_tokens=1), dict(student_grid=(4, 3))])
+def test_a_layout_of_tokens_for_a_map(option):
+    loss = _loss(transforms=dict(P5=dict(index=2, **option, **TINY)))
+    (key,) = option
+    with pytest.raises(ValueError, match=rf'transforms\.P5\.{key} is .* no sequence of tokens'):
+        loss(_features(3, 1), _features(5, 2))
+
+
 @pytest.mark.parametrize(
     ('stage', 'message'),
     [
@@ -714,3 +722,16 @@ def test_a_warm_up_cuts_windows_only_where_it_measures(monkeypatch):
         loss(_features(3, 1), _features(5, 2))
         counts.append(len(calls) / len(loss.stages))
     assert counts == [1, 2, 1]
+
+
+def test_a_warm_up_measures_whole_maps_without_the_zeros_beyond_them():
+    warmup = dict(iterations=10, error=0.1, interval=4)
+    loss = _loss(transforms=dict(P4=dict(TINY, index=0, max_tokens=4)), module_warmup=warmup)
+    with torch.no_grad():  # a constant hybrid, which is wrong in the zeros, too
+        loss.transforms.P4.head.weight.zero_()
+        loss.transforms.P4.head.bias.fill_(7.0)
+    student, teacher = torch.randn(2, 3, 5, 3), torch.randn(2, 5, 5, 3)
+    loss.module_warmup.iteration = 4
+    loss((student,), (teacher,))
+    error, variance = error_and_variance(torch.full_like(teacher, 7.0), teacher)
+    assert loss.module_warmup.errors[0].item() == pytest.approx((error / variance).item())
