@@ -29,9 +29,7 @@ optim_wrapper = dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
         flat_decay_mult=0.0,
-        custom_keys={
-            name: dict(decay_mult=0.0) for name in ('cls_token', 'pos_embed', '_position.table')
-        },
+        custom_keys={name: dict(decay_mult=0.0) for name in ('cls_token', 'pos_embed')},
     ),
     clip_grad=dict(max_norm=5.0),
 )

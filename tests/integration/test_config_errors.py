@@ -198,7 +198,7 @@ def test_classes_of_another_teacher(place):
     heads = 'model.inherit=[rpn_head,roi_head]'
     said = train(place, heads, teacher='other_classes.pth')
     assert 'number 0 is ellipse there and rectangle here' in said
-    assert 'take rpn_head out of model.inherit' in said
+    assert 'take roi_head out of model.inherit' in said
 
 
 def test_the_traceback_is_there_when_asked_for(place, monkeypatch):

@@ -222,7 +222,7 @@ def _format(key: str, value: Any) -> str:
     if isinstance(value, (str, os.PathLike)) and (read := _read(text)) != text:
         advice = (
             'put the data, or the work folder, into a path without spaces, commas, quotes and brackets'
-            if isinstance(read, str) or os.sep in text
+            if os.sep in text or text[:1] not in '[('
             else 'give a list, not a text'
         )
         raise UsageError(f'option {key} is {text!r}, but a training would read {read!r}: {advice}.')

@@ -29,6 +29,8 @@ from .loss_names import monitor_name
 from .loss_sums import total
 from .measuring import loss_scale, on_every_rank
 
+#: Intervals for which a feature without a gradient is measured in every iteration while others have their weights.
+_PATIENCE = 10
 _KEY = 'gradient_share'
 REFERENCES = ('all', 'feature')
 
@@ -59,8 +61,9 @@ class GradientShareHook(Hook):
     The logged losses are those without it. All ranks have the same weights, of the mean over their squared norms. The
     averages are saved with each checkpoint and restored at resume. A measurement that is not finite is left out. A
     feature on which the task or the distillation had no gradient yet (as in a warm-up of the modules) is measured again
-    in every iteration until both have one, so leave out of ``share`` what never gets one; where neither ``share`` nor
-    the loss names features, one that the loss does not use is not waited for. Several losses have a hook each.
+    in every iteration until both have one, for ten intervals at most once another one has its weight; where neither
+    ``share`` nor the loss names features, one that the loss does not use is not waited for.
+    Several losses have a hook each.
 
     Args:
         share: Norm of the distillation's gradient over that of the task's, > 0: for all features of the loss, or by
@@ -121,6 +124,9 @@ class GradientShareHook(Hook):
         self.averages: dict[str, tuple[float, float]] = {}
         """Feature -> geometric means of the squared norms of the task's gradient and the distillation's."""
         self._used: dict[str, None] = {}  # features that the loss depends on, on whatever rank
+        self._waited = (
+            0  # measurements between two intervals, for features that others were measured without
+        )
         self._checked = False
 
     def before_run(self, runner) -> None:
@@ -166,6 +172,8 @@ class GradientShareHook(Hook):
         self._set_factors()
 
         def measure(losses: Mapping[str, Any]) -> None:
+            if getattr(model, 'distillation_stopped', False):
+                return
             if runner.iter % self.interval == 0 or self._missing():
                 self._measure(losses, runner)
 
@@ -184,6 +192,7 @@ class GradientShareHook(Hook):
         checkpoint.setdefault(_KEY, {})[self.loss] = dict(
             reference=self.reference,
             averages={name: list(values) for name, values in self.averages.items()},
+            waited=self._waited,
         )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -204,6 +213,7 @@ class GradientShareHook(Hook):
         if problem:
             runner.logger.warning(f'GradientShareHook: {problem}; they are measured anew.')
             return
+        self._waited = int(state.get('waited', 0))
         # of other features there may be some, if share was a number before; earlier versions kept a task of 0
         self.averages = {
             name: (float(task), float(own))
@@ -221,8 +231,12 @@ class GradientShareHook(Hook):
 
     def _missing(self) -> bool:
         """Whether a feature has no weight yet; the same on all ranks, also where the forward pass of one failed."""
+        if not self.averages:
+            return True
         governed = self._governed(self._used)
-        return not self.averages or any(name not in self.averages for name in governed)
+        return self._waited < _PATIENCE * self.interval and any(
+            name not in self.averages for name in governed
+        )
 
     def _measure(self, losses: Mapping[str, Any], runner) -> None:
         seen = self._gate.seen
@@ -235,12 +249,11 @@ class GradientShareHook(Hook):
         whole = bool(seen) and total(losses, f'distill.{self.loss}') is not None
         if not on_every_rank(whole, losses):
             return  # a forward pass has failed, on whatever rank
-        if getattr(unwrap(runner.model), 'distillation_stopped', False):
-            return
         governed = self._governed(seen)
         check_names(dict.fromkeys(governed), list(seen), 'GradientShareHook', 'share')
         if runner.iter % self.interval:  # between two measurements only what has no weight
             governed = [name for name in governed if name not in self.averages]
+            self._waited += bool(self.averages)
         if self.reference == 'feature':
             seen = {name: seen[name] for name in governed}
         if not self.averages and not self._checked:

@@ -46,7 +46,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
 
     - The teacher is no submodule: it is in no state dict, no optimizer and no checkpoint, and
       DistributedDataParallel does not see it. It follows the model to its device. A copy of the model, such as
-      ``EMAHook`` makes, shares it, and leaves it where it is.
+      ``EMAHook`` makes, shares it, and leaves it where it is until it runs.
     - It is in eval mode whatever happens, dropout and drop-path included, and sees its own normalisation; the
       student's if it has no ``data_preprocessor``.
     - Its checkpoint is loaded strictly, and not before ``init_weights()``, which the runner calls when training starts:
@@ -165,6 +165,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             compile_teacher(self.teacher, teacher_compile, sources)
         self._teacher_ready = False
         self._shares_teacher = False
+        self._looks_at_teacher = True
         self._resizing = None if teacher_input_size is None else TeacherResizing(teacher_input_size)
         if self._resizing is not None and not is_classifier(self.teacher):
             self._resizing.say_deliveries(list(self.distiller.deliveries.deliveries))
@@ -230,7 +231,7 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
         copied.__setstate__(copy.deepcopy(self.__dict__, memo))
-        copied._shares_teacher = True
+        copied._shares_teacher, copied._looks_at_teacher = True, False
         return copied
 
     def train(self, mode: bool = True) -> DPKDistill:
@@ -381,12 +382,14 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
         """
         distiller = self.distiller
         self._prepare_teacher()
-        if (
-            self._shares_teacher
-        ):  # a copy that is run: its recorders have not looked at this teacher yet
-            self._shares_teacher = False
-            self.teacher.to(next(self.parameters()).device)
+        if not self._looks_at_teacher:  # a copy that is run
+            self._looks_at_teacher = True
             attach_again(distiller.teacher_recorders, self.teacher)
+        weight = next(self.teacher.parameters(), None)
+        if (
+            weight is not None and weight.device != batch_inputs.device
+        ):  # a copy has run it elsewhere
+            self.teacher.to(batch_inputs.device)
         getattr(distiller, 'attach_again', lambda: None)()
         self._check_batch_size(batch_inputs)
         # A batch whose student failed, or was not run, has left its items there.

@@ -24,8 +24,8 @@ def test_norms_and_products_of_known_gradients():
     }
     found = feature_gradients(losses, 'loss_x', seen)
     # the task reaches the first feature through the second; the distillation counts each by itself
-    assert [v.item() for v in found['a']] == [100.0, 25.0, 30.0]
-    assert [v.item() for v in found['b']] == [25.0, 2.0, 7.0]
+    assert [v.item() for v in found['a']] == [100.0, 25.0, 30.0, 1.0]
+    assert [v.item() for v in found['b']] == [25.0, 2.0, 7.0, 1.0]
     assert found['a'].share() == pytest.approx(0.5)
     assert found['a'].cosine() == pytest.approx(0.6)
     total(losses, 'student').backward()  # the graph is still there
@@ -36,7 +36,7 @@ def test_nothing_has_the_share_zero():
     feature = torch.ones(2, requires_grad=True) * 1
     seen = {'a': GatedFeature(feature, feature.view_as(feature), None)}
     found = feature_gradients({'student.loss': feature.sum()}, 'loss_x', seen)['a']
-    assert (found.share(), found.cosine()) == (0.0, 0.0)
+    assert (found.share(), found.cosine(), found.reached) == (0.0, 0.0, 0)
     assert total({'student.acc': feature}, 'student') is None
 
 

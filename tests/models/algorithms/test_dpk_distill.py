@@ -499,7 +499,8 @@ def test_a_copy_can_be_trained_as_well(monkeypatch):
 
 
 def test_the_teacher_follows_a_copy_that_is_run():
-    copied = copy.deepcopy(build()).to('meta')
+    model = build()
+    copied = copy.deepcopy(model).to('meta')
     assert {p.device.type for p in copied.teacher.parameters()} == {'cpu'}
     with suppress(Exception):  # there is nothing to compute with
         copied.record_teacher(torch.empty(2, 3, 32, 32, device='meta'))
