@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
+from ...checkpoint.type_names import type_name
 from .datasets import innermost
 from .schedule import set_ends
 
@@ -62,13 +63,12 @@ def small_config(
 
 
 def _is_infinite(sampler: Any) -> bool:
-    kind = sampler.get('type') if isinstance(sampler, dict) else None
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2].startswith('Infinite')
+    return isinstance(sampler, dict) and type_name(sampler.get('type')).startswith('Infinite')
 
 
 def _keep_switches(cfg: Config) -> None:
     """Hooks that count the epochs from the end, such as YOLOX's, would take the one epoch for the last."""
-    left_out = cfg.train_cfg.get('max_epochs', 1) - 1
+    left_out = (cfg.get('train_cfg') or {}).get('max_epochs', 1) - 1
     for hook in cfg.get('custom_hooks') or ():
         if isinstance(hook, dict) and isinstance(hook.get('num_last_epochs'), int):
             hook['num_last_epochs'] -= left_out
