@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.hooks import CheckpointHook, EMAHook
+from mmengine.hooks import CheckpointHook, EMAHook, LoggerHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
@@ -72,13 +72,21 @@ def collect(runner: Runner, seconds: float, first_iteration: int) -> dict[str, A
         first_iteration=first_iteration,
         iterations=runner.iter,
         epochs=runner.epoch if isinstance(runner.train_loop, EpochBasedTrainLoop) else None,
-        by_epoch=isinstance(runner.train_loop, EpochBasedTrainLoop),
+        by_epoch=_counts_epochs(runner),
         metric=_chosen_metric(hooks),
         models=models,
         alarms=[text for hook in alarms for text in hook.alarms.values()],
         examples=examples,
         missing=missing,
         environment=environment(runner),
+    )
+
+
+def _counts_epochs(runner: Runner) -> bool:
+    """Whether the log has validations by epoch, which a ``LoggerHook`` can be told not to do."""
+    loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+    return isinstance(runner.train_loop, EpochBasedTrainLoop) and all(
+        hook.log_metric_by_epoch for hook in loggers
     )
 
 

@@ -106,10 +106,15 @@ def evaluate_student(
         Path(out).parent.mkdir(parents=True, exist_ok=True)
     item = out_item or ('pred' if out is not None and out.endswith(PICKLE_SUFFIXES) else 'metrics')
     if out is not None and item == 'pred':
-        runner.test_evaluator.metrics.append(_dump_metric(deployed(unwrap(runner.model)), out))
+        dump = _dump_metric(deployed(unwrap(runner.model)), out)
+        runner.test_evaluator.metrics.append(dump)
     metrics = runner.test()
+    if out is not None and item == 'pred' and hasattr(runner.test_evaluator, 'dataset_prefixes'):
+        # mmdet's for several data sets evaluates one metric for each, and would leave this one out
+        dump.evaluate(len(runner.test_dataloader.dataset))
     if out is not None and item == 'metrics' and is_main_process():
-        mmengine.dump(metrics, out, **(dict(indent=1) if out.endswith('.json') else {}))
+        plain = {k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in metrics.items()}
+        mmengine.dump(plain, out, **(dict(indent=1) if out.endswith('.json') else {}))
     return metrics
 
 

@@ -151,13 +151,15 @@ def spread(sizes: Sequence[int], count: int) -> list[int]:
 
     Args:
         sizes: Of the sets.
-        count: How many are chosen; more if there are more sets, since each has at least one.
+        count: How many are chosen; more if there are more sets, since each has at least one, and all where there are
+            no more.
     """
     total = sum(sizes)
     even = [i * total // count for i in range(count)]
     chosen, start = [], 0
     for size in sizes:
-        share = sum(start <= index < start + size for index in even) or min(size, 1)
+        share = sum(start <= index < start + size for index in even) or 1
+        share = min(share, size)  # none twice
         chosen += [start + i * size // share for i in range(share)]
         start += size
     return chosen

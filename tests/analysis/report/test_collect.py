@@ -54,6 +54,13 @@ def test_a_distillation(tmp_path):
     assert environment['seed'] == '0' and environment['optimizer'] == 'SGD in OptimWrapper'
 
 
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_validations_are_counted_as_the_log_does(tmp_path, by_epoch):
+    hooks = dict(logger=dict(type='LoggerHook', log_metric_by_epoch=by_epoch))
+    record = record_of(build(classifier()), tmp_path, default_hooks=hooks)
+    assert record['by_epoch'] is by_epoch
+
+
 @pytest.mark.parametrize('on_ema', [True, False])
 def test_an_ema_hook_that_evaluates_both_sets_is_not_asked_to(tmp_path, monkeypatch, on_ema):
     """It would evaluate on all ranks, and the report is made on one."""

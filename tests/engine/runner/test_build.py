@@ -176,6 +176,32 @@ def test_evaluation_writes_what_was_asked_for(tmp_path, suffix):
             assert json.load(file) == {'toy/total': 20.0}
 
 
+def test_a_metric_that_is_a_tensor_is_written_as_numbers(tmp_path, monkeypatch):
+    runner = build_runner(prepare_test_config(toy_config(tmp_path, 'tensor')))
+    monkeypatch.setattr(runner, 'test', lambda: {'confusion': torch.tensor([[1, 2], [3, 4]])})
+    out = tmp_path / 'm.json'
+    evaluate_student(runner, str(out))
+    assert json.loads(out.read_text()) == {'confusion': [[1, 2], [3, 4]]}
+
+
+def test_predictions_are_written_beside_an_evaluator_of_several_sets(tmp_path):
+    out = tmp_path / 'out.pkl'
+    runner = build_runner(prepare_test_config(toy_config(tmp_path, 'several'), out=str(out)))
+    load_student(runner.model, {'scale.weight': torch.tensor([[5.0]])}, 'toy')
+    evaluator = runner.test_evaluator
+
+    class Several(type(evaluator)):
+        dataset_prefixes = ('toy',)
+
+        def evaluate(self, size):
+            first, *_ = self.metrics
+            return first.evaluate(size)
+
+    evaluator.__class__ = Several
+    assert evaluate_student(runner, str(out)) == {'toy/total': 20.0}
+    assert pickle.loads(out.read_bytes()) == [dict(value=5.0), dict(value=15.0)]
+
+
 def test_predictions_of_detectors_are_packed_by_mmdet(tmp_path):
     from mmdet.evaluation import DumpDetResults
     from mmdet.models import BaseDetector

@@ -63,6 +63,18 @@ def test_the_config_says_how():
     assert pipelines(cfg) == ([dict(type='TestTimeAug')],) * 2
 
 
+def test_the_models_own_preprocessor_goes_before_that_at_the_top():
+    cfg = config()
+    cfg.data_preprocessor = dict(mean=[1.0])
+    cfg.model.data_preprocessor = dict(type='DetDataPreprocessor', mean=[2.0])
+    enable_tta(cfg)
+    assert cfg.data_preprocessor == cfg.model.module.data_preprocessor
+    cfg = config()
+    cfg.data_preprocessor = dict(mean=[1.0])
+    enable_tta(cfg)
+    assert cfg.data_preprocessor == dict(mean=[1.0])
+
+
 def test_what_cannot_be_extended():
     with pytest.raises(UsageError, match="--tta: with default_scope = 'mine'"):
         enable_tta(config('mine'))

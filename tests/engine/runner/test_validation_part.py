@@ -39,7 +39,7 @@ def test_samples_are_spread_over_all_sets(sizes, count, expected):
     assert spread(sizes, count) == expected
 
 
-@pytest.mark.parametrize('count', [1, 3, 7, 20, 50])
+@pytest.mark.parametrize('count', [1, 3, 7, 20, 50, 51, 300])
 def test_no_sample_is_chosen_twice(count):
     sizes = [20, 3, 27]
     chosen = spread(sizes, count)
