@@ -6,6 +6,10 @@ the same way. With ``max_keep_ckpts=1`` there is then no other one: ``Checkpoint
 what is too old before it writes, and so it does with the best checkpoint.
 
 Here a file gets its name once it is complete and on the disk, and deletions wait until then.
+
+A checkpoint also holds the full path of the best one. A run that is resumed from it in another work
+folder, or in a copy, would delete the best checkpoint of the first run at its own next best score;
+here it knows only what lies in its own folder.
 """
 
 from __future__ import annotations
@@ -119,6 +123,41 @@ def _removing_last(method: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def _keeping_to_own_best(before_train: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(before_train)
+    def wrapper(self: Any, runner: Any) -> None:
+        before_train(self, runner)
+
+        def own(path: str | None) -> str | None:
+            if not path:
+                return None
+            # as the hook names it, so that remote folders have no rule of their own
+            path = self.file_backend.join_path(self.out_dir, os.path.basename(path))
+            # of DeepSpeed it is a folder
+            found = self.file_backend.isfile(path) or self.file_backend.isdir(path)
+            return path if found else None
+
+        # The score stays: it is still the one to beat. Only the first rank deletes by these paths, so it does not
+        # matter if another one does not see its files.
+        if getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = own(self.best_ckpt_path)
+        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[key] = own(path)
+
+    return wrapper
+
+
+def _skipping_none(publish: Callable[..., None]) -> Callable[..., None]:
+    """Of several metrics mmengine publishes the best checkpoint of each, even where there is none."""
+
+    @functools.wraps(publish)
+    def wrapper(self: Any, runner: Any, ckpt_path: str | None) -> None:
+        if ckpt_path is not None:
+            publish(self, runner, ckpt_path)
+
+    return wrapper
+
+
 @contextmanager
 def _open_atomically(path: str, mode: str) -> Iterator[Any]:
     """Takes the place of ``open`` in mmengine's hook, which writes ``last_checkpoint`` by it."""
@@ -136,13 +175,15 @@ def needed() -> bool:
 
 
 def apply() -> None:
-    """Lets mmengine write checkpoints atomically, and delete old ones afterwards."""
+    """Lets mmengine write checkpoints atomically, and delete old ones of its own folder afterwards."""
     from mmengine.fileio import LocalBackend
     from mmengine.hooks import CheckpointHook, checkpoint_hook
 
     LocalBackend.put = put
     for name in ('_save_checkpoint_with_step', '_save_best_checkpoint'):
         setattr(CheckpointHook, name, _removing_last(getattr(CheckpointHook, name)))
+    CheckpointHook.before_train = _keeping_to_own_best(CheckpointHook.before_train)
+    CheckpointHook._publish_model = _skipping_none(CheckpointHook._publish_model)
     checkpoint_hook.open = _open_atomically
 
 

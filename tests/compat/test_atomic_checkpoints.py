@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -41,7 +42,8 @@ class Scores(BaseMetric):
         self.results.append(0)
 
     def compute_metrics(self, results):
-        return {'score': next(self.scores)}
+        score = next(self.scores)
+        return {'score': score, 'other': score}
 
 
 def build_runner(work_dir, epochs=3, scores=(), **checkpoint):
@@ -138,6 +140,44 @@ def test_a_best_one_that_is_written_again_under_its_name_stays(tmp_path):
     get_file_backend(str(path)).put(b'new', str(path))
     late.finish()
     assert path.read_bytes() == b'new'
+
+
+def resumed(work_dir, checkpoint, scores, **kwargs):
+    runner = build_runner(work_dir, epochs=4, scores=scores, **kwargs)
+    runner._resume, runner._load_from = True, str(checkpoint)
+    runner.train()
+    return runner
+
+
+def best_of(folder):
+    return sorted(path.name for path in folder.glob('best*'))
+
+
+@pytest.mark.parametrize('several', [False, True])
+def test_a_run_that_is_resumed_elsewhere_leaves_the_best_one_of_the_first(tmp_path, several):
+    save_best = ['score', 'other'] if several else 'score'
+    settings = dict(save_best=save_best, rule='greater', published_keys=['state_dict'])
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    build_runner(first, scores=(0.1, 0.3, 0.2), **settings).train()
+    before = best_of(first)
+    assert 'best_score_epoch_2.pth' in before
+    # 0.25 does not beat 0.3, the score of the first run
+    resumed(second, first / 'epoch_3.pth', (0.25,), **settings)
+    assert (best_of(first), best_of(second)) == (before, [])
+    third = tmp_path / 'third'
+    resumed(third, first / 'epoch_3.pth', (0.4,), **settings)
+    assert best_of(first) == before
+    assert 'best_score_epoch_4.pth' in best_of(third)
+
+
+def test_a_copied_work_folder_has_a_best_one_of_its_own(tmp_path):
+    settings = dict(save_best='score', rule='greater')
+    build_runner(tmp_path / 'first', scores=(0.1, 0.3, 0.2), **settings).train()
+    copied = tmp_path / 'copied'
+    shutil.copytree(tmp_path / 'first', copied)
+    resumed(copied, copied / 'epoch_3.pth', (0.4,), **settings)
+    assert best_of(tmp_path / 'first') == ['best_score_epoch_2.pth']
+    assert best_of(copied) == ['best_score_epoch_4.pth']
 
 
 def full_after(monkeypatch, number):

@@ -19,6 +19,7 @@ from dpk_mm.errors import UsageError
 
 from ...models.algorithms import DPKDistill
 from ...models.teacher.checkpoint import load_teacher
+from ...models.teacher.normalisation import read_normalisation
 from ...models.teacher.stored_logits import StoredLogits
 from ..datasets.replay_dataset import ReplayDataset
 
@@ -75,7 +76,12 @@ def store_logits(
     model = model.to(device).eval()
     loader_cfg = cfg.train_dataloader
     dataset = ReplayDataset(loader_cfg.dataset, passes, seed)
-    source = dict(dataset=dataset.fingerprint, teacher=_teacher(cfg), seed=seed)
+    source = dict(
+        dataset=dataset.fingerprint,
+        teacher=_teacher(cfg, model.teacher_ckpt),
+        seed=seed,
+        **_settings(model, record),
+    )
     collate = FUNCTIONS.get(loader_cfg.get('collate_fn', dict(type='pseudo_collate'))['type'])
     dataset.set_pass(0)
     classes = _logits(model, collate([dataset[0]]), record).shape[1]
@@ -113,10 +119,26 @@ def _logits(model: DPKDistill, batch: Any, record: str) -> torch.Tensor:
     return logits
 
 
-def _teacher(cfg: Config) -> str:
+def _settings(model: DPKDistill, record: str) -> dict[str, Any]:
+    """What else changes the logits, as the built model has it: a config need not name what it takes over."""
+    recorder = model.distiller.teacher_recorders.recorders[record]
+    own, given = map(read_normalisation, (model.data_preprocessor, model.teacher.data_preprocessor))
+    # where one is not known, the teacher sees the student's images as they are
+    seen = given if own is not None and given is not None else own
+    return dict(
+        record=[record, type(recorder).__name__, getattr(recorder, 'source', None)],
+        averaged_weights=model.averaged_weights,
+        teacher_input_size=None if model._resizing is None else list(model._resizing.size),
+        teacher_precision=model.teacher_precision,
+        normalisation=type(model.data_preprocessor).__name__
+        if seen is None
+        else [seen.mean.tolist(), seen.std.tolist(), seen.swaps, seen.pad_value],
+    )
+
+
+def _teacher(cfg: Config, checkpoint: str) -> str:
     """A hash of the teacher's config and of its checkpoint's content, or of its address."""
     text = json.dumps(cfg.model.teacher, sort_keys=True, default=str).encode()
-    checkpoint = str(cfg.model.teacher_ckpt)
     if os.path.isfile(checkpoint):
         with open(checkpoint, 'rb') as file:
             text += hashlib.file_digest(file, 'sha256').digest()

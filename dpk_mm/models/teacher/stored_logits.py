@@ -93,9 +93,9 @@ class StoredLogits:
         )
         path = folder / MANIFEST
         if path.is_file():
-            found = json.loads(path.read_text(encoding='utf-8'))
-            for key, value in settings.items():
-                if found.get(key) != json.loads(json.dumps(value)):
+            found = _flat(json.loads(path.read_text(encoding='utf-8')))
+            for key, value in _flat(json.loads(json.dumps(settings))).items():
+                if found.get(key) != value:
                     raise UsageError(
                         f'{str(folder)!r} holds logits of another {key} ({_short(found.get(key))}, now '
                         f'{_short(value)}); choose another folder, or remove this one.'
@@ -223,6 +223,12 @@ def expand(stored: Tensor, num_classes: int, tau: float) -> Tensor:
 def _sha256(path: Path) -> str:
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _flat(manifest: dict[str, Any]) -> dict[str, Any]:
+    """With each part of the source beside the other settings, so that a message names what differs."""
+    parts = manifest.get('source') or {}
+    return manifest | {f'source.{k}': v for k, v in parts.items()} | {'source': None}
 
 
 def _short(value: Any) -> str:

@@ -17,8 +17,10 @@ from dpk_mm.engine.hooks import ReplayHook
 from dpk_mm.engine.runner import store_logits as module
 from dpk_mm.engine.runner.store_logits import store_logits
 from dpk_mm.errors import UsageError
+from dpk_mm.fileio import write_json_atomically
 from dpk_mm.models.losses import DecoupledKDLoss, KDLoss, NKDLoss
 from dpk_mm.models.methods import kd
+from dpk_mm.models.teacher.stored_logits import StoredLogits
 from tests.helpers.small_runs import classifier
 
 PASSES, IMAGES, TAU = 2, 12, 4.0
@@ -158,6 +160,39 @@ def test_what_was_ended_goes_on_with_the_same_images(cfg, tmp_path, monkeypatch)
         own, given = (np.load(tmp_path / part / name) for part in ('whole', 'parts'))
         np.testing.assert_allclose(own, given, rtol=1e-2, atol=1e-3)
     assert whole.manifest['source'] == again.manifest['source']
+
+
+@pytest.mark.parametrize(
+    ('what', 'change'),
+    [
+        ('record', dict(distiller=dict(records=dict(logits='head.fc', feats='head')))),
+        ('averaged_weights', dict(averaged_weights=False)),
+        ('teacher_input_size', dict(teacher_input_size=64)),
+        ('teacher_precision', dict(teacher_precision='bfloat16')),
+        ('normalisation', dict(data_preprocessor=dict(mean=[1.0], std=[2.0]))),
+    ],
+)
+def test_a_store_of_other_settings_is_refused(cfg, tmp_path, what, change):
+    del cfg.model.teacher.data_preprocessor  # it takes over the student's
+    averaged = torch.load(cfg.model.teacher_ckpt)['state_dict']
+    raw = {f'module.{name}': value + 1 for name, value in averaged.items()}
+    torch.save(dict(state_dict=averaged, ema_state_dict=raw), cfg.model.teacher_ckpt)
+    logits = store(cfg, tmp_path / 'logits', passes=1)
+    other = copy.deepcopy(cfg)
+    other.merge_from_dict(dict(model=change))
+    kwargs = dict(record='feats') if what == 'record' else {}
+    with pytest.raises(UsageError, match=rf'holds logits of another source\.{what} '):
+        store(other, logits.folder, passes=1, **kwargs)
+    assert StoredLogits(logits.folder).manifest == logits.manifest
+
+
+def test_a_store_that_does_not_say_its_settings_is_still_trained_on(cfg, tmp_path):
+    logits = store(cfg, tmp_path / 'logits')
+    source = {k: logits.manifest['source'][k] for k in ('dataset', 'teacher', 'seed')}
+    write_json_atomically(logits.folder / 'manifest.json', dict(logits.manifest, source=source))
+    assert all(losses['distill.loss_kd'] > 0 for losses in train(replayed(cfg, logits.folder)))
+    with pytest.raises(UsageError, match='of another source.record .None, now '):
+        store(cfg, logits.folder)
 
 
 def test_what_does_not_fit_is_said_before_the_first_step(cfg, tmp_path):
