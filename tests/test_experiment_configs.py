@@ -48,7 +48,7 @@ def plain(model):
 
 INHERITED = {
     'faster_rcnn': ['neck.fpn_convs', 'rpn_head', 'roi_head'],
-    'retinanet': [*(f'neck.fpn_convs.{level}' for level in (0, 1, 2, 4)), 'bbox_head'],
+    'retinanet': [*(f'neck.fpn_convs.{level}' for level in range(3)), 'bbox_head'],
 }
 
 

@@ -17,7 +17,7 @@ model = dict(
     # FGD's inheriting strategy, as in the paper: what follows the neck's sums is as wide in both. `inherit=None` starts
     # all of the student from random weights.
     # (the convolution of P6 reads the backbone, whose width differs)
-    inherit=[*(f'neck.fpn_convs.{level}' for level in (0, 1, 2, 4)), 'bbox_head'],
+    inherit=['neck.fpn_convs.0', 'neck.fpn_convs.1', 'neck.fpn_convs.2', 'bbox_head'],
     distiller=dict(type='DPKDistiller', records=dict(feats='neck')),
 )
 

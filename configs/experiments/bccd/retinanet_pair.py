@@ -16,7 +16,7 @@ model = dict(
     teacher_command='python tools/train.py configs/experiments/bccd/retinanet_teacher.py',
     # FGD's inheriting strategy, as in the paper. The grids of the first experiments set `inherit=None`.
     # (the convolution of P6 reads the backbone, whose width differs)
-    inherit=[*(f'neck.fpn_convs.{level}' for level in (0, 1, 2, 4)), 'bbox_head'],
+    inherit=['neck.fpn_convs.0', 'neck.fpn_convs.1', 'neck.fpn_convs.2', 'bbox_head'],
     distiller=dict(type='DPKDistiller', records=dict(feats='neck')),
 )
 
