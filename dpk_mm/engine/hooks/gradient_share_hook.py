@@ -124,9 +124,8 @@ class GradientShareHook(Hook):
         self.averages: dict[str, tuple[float, float]] = {}
         """Feature -> geometric means of the squared norms of the task's gradient and the distillation's."""
         self._used: dict[str, None] = {}  # features that the loss depends on, on whatever rank
-        self._waited = (
-            0  # measurements between two intervals, for features that others were measured without
-        )
+        # measurements between two intervals, for features that others were measured without
+        self._waited = 0
         self._checked = False
 
     def before_run(self, runner) -> None:

@@ -49,9 +49,8 @@ def enable_tta(cfg: Config) -> None:
             copy.deepcopy(cfg.tta_pipeline) if 'tta_pipeline' in cfg else _flipping(dataset)
         )
     preprocessor = cfg.model.get('data_preprocessor')
-    if (
-        preprocessor
-    ):  # or the Runner would give the wrapper, and the model with it, that at the top of the config
+    # or the Runner would give the wrapper, and the model with it, that at the top of the config
+    if preprocessor:
         cfg.data_preprocessor = copy.deepcopy(preprocessor)
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 

@@ -386,9 +386,8 @@ class DPKDistill(StudentAttributes, SingleTeacherDistill):
             self._looks_at_teacher = True
             attach_again(distiller.teacher_recorders, self.teacher)
         weight = next(self.teacher.parameters(), None)
-        if (
-            weight is not None and weight.device != batch_inputs.device
-        ):  # a copy has run it elsewhere
+        # a copy, or the original of this one, may have run it elsewhere
+        if weight is not None and weight.device != batch_inputs.device:
             self.teacher.to(batch_inputs.device)
         getattr(distiller, 'attach_again', lambda: None)()
         self._check_batch_size(batch_inputs)
